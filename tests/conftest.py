@@ -1,0 +1,19 @@
+"""Hypothesis profiles: `dev` while writing, `ci` reproducible and broad, `nightly` random and long.
+
+HYPOTHESIS_PROFILE names the profile; without it, `ci` where CI=true and `dev` elsewhere.  Deadlines are off because the
+first call of a compiled function includes its compilation.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+slow_start = [HealthCheck.too_slow]  # a first example may compile
+settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=slow_start)
+settings.register_profile(
+    "ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=slow_start
+)
+settings.register_profile("nightly", max_examples=5000, deadline=None, suppress_health_check=slow_start)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI", "").lower() == "true" else "dev")
+)
