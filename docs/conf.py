@@ -1,0 +1,23 @@
+"""Sphinx configuration: markdown pages with mathematics, and the docstrings of the code they speak of."""
+
+from importlib.metadata import version as version_of
+
+project = "Tandem"
+author = "The Tandem authors"
+release = version_of("tandem-queueing")
+version = release
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build"]
+suppress_warnings = ["toc.empty_glob"]  # a section of the index may still be empty
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+default_role = "code"  # docstrings write `name` for code
+
+html_theme = "furo"
+html_title = f"Tandem {release}"
