@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL: # one pip at a time
 
 PACKAGES := queueing policies gpu validation
 WORKERS ?= 2
