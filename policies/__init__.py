@@ -1,0 +1,1 @@
+"""Schedulers and routers, one per file, each a frozen dataclass of parameters with one compiled function."""

@@ -1,0 +1,137 @@
+"""One source, two lives: compiled by numba for speed, or interpreted line by line as its own oracle.
+
+A function decorated with :func:`kernel` is compiled when it is called from compiled code.  :func:`interpreted` returns
+its plain-Python twin, in which every kernel it calls is interpreted too, so that a debugger steps through the very
+lines that ran compiled.  :func:`fingerprint` names a function by its source and by the source of every kernel and the
+value of every constant it uses; the compiled loop is cached on disk under that name, so that an edit of a helper in
+another file can never meet stale machine code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
+
+from numba import njit
+from numba.core.dispatcher import Dispatcher
+
+__all__ = ["cached_loop", "compiled", "fingerprint", "has_file", "interpreted", "kernel", "stamp_caches"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_OPTIONS = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_unstamped: list[Any] = []
+_twins: dict[Any, Callable[..., Any]] = {}
+
+
+def kernel(function: _F) -> _F:
+    """Compile `function` with the compiled code that calls it; from Python, call its :func:`interpreted` twin.
+
+    Reference counting of arrays is off, which makes the loop ten times faster; so kernels may slice arrays but not make
+    new ones.
+    """
+    dispatcher = njit(function, **_OPTIONS)
+    if has_file(function):
+        dispatcher.enable_caching()
+        _unstamped.append(dispatcher)
+    return cast("_F", dispatcher)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Return `function` as a dispatcher whose identity is its fingerprint, equal in every process.
+
+    Numba keys its disk cache by argument types, and a function argument's type is its dispatcher's identity; a stable
+    identity is what lets a loop that takes a policy as an argument be found on disk again.
+    """
+    source = function.py_func if isinstance(function, Dispatcher) else function
+    dispatcher = njit(source, **_OPTIONS)
+    dispatcher._set_uuid(f"tandem-{fingerprint(source)}")  # noqa: SLF001
+    return dispatcher
+
+
+def cached_loop(function: Callable[..., Any]) -> Any:
+    """Compile `function`, the outermost loop, to be called from Python and kept on disk."""
+    dispatcher = njit(function, _nrt=False, no_cfunc_wrapper=True, cache=True)
+    _unstamped.append(dispatcher)
+    return dispatcher
+
+
+def stamp_caches() -> None:
+    """Date every kernel's machine code on disk by what it was made of, rather than by its own file's clock.
+
+    Numba compares a cached function with the time stamp of its own file only, and so misses an edit of a helper in
+    another file; the fingerprint covers every source it reaches.  Call it before the first compilation.
+    """
+    while _unstamped:
+        dispatcher = _unstamped.pop()
+        dispatcher._cache._cache_file._source_stamp = fingerprint(dispatcher)  # noqa: SLF001
+
+
+def _globals_used(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    codes = [function.__code__]
+    names: dict[str, None] = {}
+    while codes:
+        code = codes.pop()
+        names.update(dict.fromkeys(code.co_names))
+        codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    for name in names:
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield name, cell.cell_contents
+
+
+def fingerprint(function: Callable[..., Any]) -> str:
+    """Digest of the source of `function`, of every kernel it reaches, and of the constants it reads."""
+    seen: set[int] = set()
+    digest = hashlib.sha256()
+    stack: list[Any] = [function]
+    while stack:
+        value = stack.pop()
+        value = value.py_func if isinstance(value, Dispatcher) else value
+        if isinstance(value, types.FunctionType):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            digest.update(_source(value).encode())
+            stack += [v for _, v in _globals_used(value)]
+        elif isinstance(value, type) and hasattr(value, "_fields"):
+            digest.update(repr((value.__qualname__, value._fields)).encode())  # pyright: ignore
+        elif isinstance(value, int | float | str | tuple):
+            digest.update(repr(value).encode())
+    return digest.hexdigest()[:32]
+
+
+def _source(function: types.FunctionType) -> str:
+    try:
+        return inspect.getsource(function)
+    except OSError:  # typed at a prompt: the code object stands in for its text
+        code = function.__code__
+        return repr((code.co_code, [c for c in code.co_consts if not isinstance(c, types.CodeType)], code.co_names))
+
+
+def has_file(function: Callable[..., Any]) -> bool:
+    """Whether the source of `function` lies in a file, so that numba can keep its machine code beside it."""
+    try:
+        return inspect.getsourcefile(function) is not None and bool(inspect.getsource(function))
+    except (OSError, TypeError):
+        return False
+
+
+def interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the plain-Python twin of `function`: same code object, every kernel it calls interpreted too."""
+    source = function.py_func if isinstance(function, Dispatcher) else function
+    if not isinstance(source, types.FunctionType):
+        return source
+    if source in _twins:
+        return _twins[source]
+    scope = dict(source.__globals__)
+    twin = types.FunctionType(source.__code__, scope, source.__name__, source.__defaults__, source.__closure__)
+    _twins[source] = twin  # before descending: kernels may call each other
+    for name, value in _globals_used(source):
+        if isinstance(value, Dispatcher):
+            scope[name] = interpreted(value)
+    return twin
