@@ -1,0 +1,1 @@
+"""Experiments that hold a claim against a measurement, their plots and reports, and the command line."""

@@ -1,0 +1,21 @@
+"""One claim, one file: each module has a `NAME` and `run(quick, out, workers, progress) -> Result`."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["MODULES", "load"]
+
+MODULES = {"slai": "validation.experiments.slai"}
+
+
+def load(name: str) -> ModuleType:
+    """Return the module of experiment `name`, imported only now, since each brings what it needs.
+
+    Raises:
+        ValueError: there is no such experiment.
+    """
+    if name not in MODULES:
+        raise ValueError(f"there is no experiment {name!r}; known: {', '.join(MODULES)}")
+    return importlib.import_module(MODULES[name])

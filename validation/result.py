@@ -1,0 +1,90 @@
+"""What an experiment returns: rows that set a published figure beside ours, with an interval and a verdict.
+
+Verdicts.  `reproduced`: the published figure lies in our range; `differs`: it does not; `not testable here`: nothing
+was published for the quantity, or not the conditions that would let it be tested.  The range is the interval [low,
+high] of the row, widened by a sensitivity range where the inputs themselves are uncertain (the experiment says how).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["Result", "Row", "Verdict", "student_interval", "write_atomically"]
+
+Verdict = Literal["reproduced", "differs", "not testable here"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One quantity: what was published (None if nothing was), what we find, and its 95 % interval."""
+
+    quantity: str
+    unit: str
+    published: float | None
+    ours: float
+    low: float
+    high: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one experiment; `tables` hold everything behind the rows."""
+
+    name: str
+    seconds: float
+    seeds: Sequence[int]
+    versions: Mapping[str, str]
+    rows: Sequence[Row]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Any])
+    notes: Sequence[str] = ()
+
+    def to_json(self) -> str:
+        """Return one JSON object; figures that are not finite become null."""
+        return json.dumps(_plain(asdict(self)), indent=1)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of independent `values` and its Student-t interval: (mean, low, high); one value has no interval."""
+    x = np.asarray(values, float)
+    mean = float(np.mean(x))
+    if len(x) < 2:
+        return mean, -math.inf, math.inf
+    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * np.std(x, ddof=1) / math.sqrt(len(x)))
+    return mean, mean - half, mean + half
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that it appears whole or not at all, whatever interrupts the writing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
