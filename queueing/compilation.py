@@ -110,7 +110,9 @@ def _source(function: types.FunctionType) -> str:
         return inspect.getsource(function)
     except OSError:  # typed at a prompt: the code object stands in for its text
         code = function.__code__
-        return repr((code.co_code, [c for c in code.co_consts if not isinstance(c, types.CodeType)], code.co_names))
+        return repr(
+            (code.co_code, [c for c in code.co_consts if not isinstance(c, types.CodeType)], code.co_names)
+        )
 
 
 def has_file(function: Callable[..., Any]) -> bool:
@@ -129,7 +131,9 @@ def interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
     if source in _twins:
         return _twins[source]
     scope = dict(source.__globals__)
-    twin = types.FunctionType(source.__code__, scope, source.__name__, source.__defaults__, source.__closure__)
+    twin = types.FunctionType(
+        source.__code__, scope, source.__name__, source.__defaults__, source.__closure__
+    )
     _twins[source] = twin  # before descending: kernels may call each other
     for name, value in _globals_used(source):
         if isinstance(value, Dispatcher):

@@ -78,9 +78,20 @@ def compact_lp(
     Raises:
         ValueError: a coefficient is negative, or no rate is feasible.
     """
-    numbers = [cost.plateau, cost.base, cost.per_token, cost.per_context, cost.per_pair, budget, kv_tokens, max_running]
+    numbers = [
+        cost.plateau,
+        cost.base,
+        cost.per_token,
+        cost.per_context,
+        cost.per_pair,
+        budget,
+        kv_tokens,
+        max_running,
+    ]
     if min(numbers) < 0 or cost.per_token <= 0 or budget < 1:
-        raise ValueError(f"compact LP needs nonnegative costs, a positive cost per token and budget >= 1, not {numbers}")
+        raise ValueError(
+            f"compact LP needs nonnegative costs, a positive cost per token and budget >= 1, not {numbers}"
+        )
     attention = cost.per_context * means.context + cost.per_pair * means.pairs
     names = ("plateau", "linear", "budget", "kv", "active", "tbt")
     rows = np.array(
@@ -99,7 +110,9 @@ def compact_lp(
     scale[scale == 0] = 1.0  # a row without coefficients, such as a plateau of zero seconds
     solution = linprog([-1.0, 0.0], A_ub=rows / scale[:, None], b_ub=sides / scale, method="highs")
     if solution.status != 0:
-        raise ValueError(f"no rate satisfies the compact LP with at least {min_iterations} iterations/s: {solution.message}")
+        raise ValueError(
+            f"no rate satisfies the compact LP with at least {min_iterations} iterations/s: {solution.message}"
+        )
     rate, iterations = (float(x) for x in solution.x)
     prices = -solution.ineqlin.marginals / scale
     binding = tuple(name for name, price in zip(names, prices, strict=True) if price > 1e-12)

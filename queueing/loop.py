@@ -1,0 +1,537 @@
+"""The serving loop under a virtual clock: arrivals, queues, KV blocks, batches, and the books that check them.
+
+One iteration on a node whose clock stands at t:  the policy plans a batch from what it may know at t; the loop checks
+the batch against its own books and raises :class:`PolicyBreach` if a rule is broken; the iteration-time model says how
+long it takes; at its end e the tokens are credited, finished requests leave, and the clock stands at e.  Arrivals at
+exactly e are seen by the plan at e.  A request is served by the node it was routed to and by no other.
+
+Conventions
+  * A decode at context c (tokens in the KV cache) writes one more token and attends to c + 1.
+  * `last_chunk_emits`: the last prompt chunk emits the first output token (as engines do), so d output tokens take
+    d - 1 decode iterations; without it (the convention of the SLAI authors' engine) they take d.
+  * A preempted request loses its KV blocks, goes to the front of the queue, and recomputes its prompt together with
+    what it had generated; when that is done it goes on where it stopped.
+  * A request that can never be finished (prompt + output beyond the context limit or the KV memory less the
+    watermark) is rejected on arrival and counted.
+
+The whole loop is one compiled function that takes the policy and the law as arguments; `interpreted=True` runs the
+same lines as plain Python (the twin), which is the oracle of the compiled one and the place to set a breakpoint.
+"""
+
+# Compiled functions carry no hints: numba types them by what they are called with.
+# pyright: basic, reportMissingParameterType=false, reportUnknownParameterType=false
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from queueing.compilation import kernel
+from queueing.models.iteration_time import Load
+from queueing.policy import ENTRIES, FREE, OVERFLOW, VICTIMS, Batch, NodeLoads, View
+from queueing.trace import gap_bin
+
+Ints = NDArray[np.int64]
+Ids = NDArray[np.uint32]  # unsigned, so that compiled code need not ask whether an index counts from the end
+
+FUTURE, WAITING, RUNNING, FINISHED, REJECTED = 0, 1, 2, 3, 4  # Requests.phase
+IDLE, BUSY, HOLDING = 0, 1, 2  # Nodes.state
+DONE, LOG_FULL, QUEUE_FULL, BREACH = 0, 1, 2, 3  # why the compiled loop returned
+
+MEMBERSHIP, PROGRESS, CHUNK, MEMORY, BUDGET, PLACES, PREEMPTION, RESERVATION, DURATION = range(1, 10)
+
+
+# The loop's books are structured arrays, one per kind of thing, so that compiled code passes few arguments.  Compiled,
+# `table.field[i]` reads the array itself; interpreted, the same words read a NamedTuple of its fields (`fields_of`).
+
+SOURCE = np.dtype(  # the workload, as only the loop sees it; one row per request, in order of arrival
+    [("arrival", "f8"), ("prompt", "i8"), ("output", "i8"), ("client", "i8"), ("tbt", "f8"), ("predicted", "i8"),
+     ("slo_class", "i8")]
+)  # fmt: skip
+REQUESTS = np.dtype(  # what the loop knows of each request; the first eleven fields are what View shows
+    [("arrival", "f8"), ("prompt", "i8"), ("prefilled", "i8"), ("decoded", "i8"), ("recomputed", "i8"),
+     ("client", "i8"), ("tbt", "f8"), ("predicted", "i8"), ("last_token", "f8"), ("blocks", "i8"), ("context", "i8"),
+     ("phase", "i8"),
+     ("stamp", "i8"),  # last batch that named the request
+     ("node", "i8"),
+     ("admitted", "f8"),  # start of the first batch that served it
+     ("prefill_end", "f8"),  # end of the batch that first completed its prompt
+     ("first_token", "f8"), ("finished", "f8"), ("preemptions", "i8"), ("longest_gap", "f8"),
+     ("late_gaps", "i8")]  # gaps longer than its tbt
+)  # fmt: skip
+NODES = np.dtype(
+    [("state", "i8"),
+     ("clock", "f8"),  # end of the last batch, or the time up to which an idle node has waited
+     ("until", "f8"),  # end of the batch in execution, or of the hold
+     ("hold", "f8"),  # where a policy writes how long to hold
+     ("seconds", "f8"),  # duration of the last batch that ended
+     ("planned", "f8"),  # duration of the batch in execution
+     ("free", "i8"),  # KV blocks
+     ("running", "i8"),  # requests holding KV blocks
+     ("head", "i8"), ("tail", "i8"),  # the waiting queue is queue[node, head:tail]
+     ("served", "i8"),  # entries of the last batch
+     ("iterations", "i8"), ("unfinished", "i8"),
+     ("work", "i8")]  # tokens known to be outstanding: prompts left, and announced outputs
+)  # fmt: skip
+DESKS = np.dtype(  # [nodes, width]: where each node's batch is written, and lists of the node
+    [("tokens", "i8"), ("reserve", "i8"), ("chunk", "i8"), ("history", "i8"), ("served_tokens", "i8"),
+     ("request", "u4"), ("victim", "u4"),
+     ("served", "u4"),  # the last batch
+     ("member", "u4")]  # requests holding KV blocks, ascending
+)  # fmt: skip
+ITERATIONS = np.dtype(
+    [("start", "f8"), ("seconds", "f8"), ("context", "i8"), ("node", "i4"), ("prefill", "i4"), ("decodes", "i4"),
+     ("blocks", "i4"), ("waiting", "i4"), ("running", "i4"), ("entries", "i4")]
+)  # fmt: skip
+ENTRIES_LOG = np.dtype([("request", "i4"), ("tokens", "i4")])  # tokens given; 0 = preempted
+
+
+class Books(NamedTuple):
+    """Everything the loop reads and writes; `shown_*` are read-only aliases for the view."""
+
+    source: Any  # SOURCE [n]
+    requests: Any  # REQUESTS [n]
+    shown: Any
+    nodes: Any  # NODES [nodes]
+    queue: Ids  # [nodes, capacity]
+    shown_queue: Ids
+    desks: Any  # DESKS [nodes, width]
+    shown_desks: Any
+    count: Ints  # [nodes, COUNTS]
+    log: Any  # ITERATIONS [rows]
+    entries: Any  # ENTRIES_LOG [rows]
+    gaps: Ints  # [classes, bins] sketch of gaps between tokens
+    cursor: Ints
+
+
+class Limits(NamedTuple):
+    """The system's limits, and when to stop."""
+
+    blocks: int
+    block_size: int
+    watermark: int
+    max_length: int
+    max_running: int
+    max_tokens: int
+    last_chunk_emits: bool
+    record_entries: bool
+    horizon: float
+
+
+# cells of the cursor: where the loop stands, and what went wrong
+NEXT, ROWS, ROW_ENTRIES, STAMP, RULE, REQUEST, HAVE, NEED, NODE, ITERATION = range(10)
+CURSOR = 10
+NOBODY = -1  # a rule about the whole batch was broken
+
+
+@kernel
+def breach(b, rule, node, iteration, request, have, need):
+    """Note which rule was broken where; the loop stops."""
+    b.cursor[RULE] = rule
+    b.cursor[NODE] = node
+    b.cursor[ITERATION] = iteration
+    b.cursor[REQUEST] = request
+    b.cursor[HAVE] = have
+    b.cursor[NEED] = need
+    return BREACH
+
+
+@kernel
+def deliver(i, k, b, limits):
+    """Request `i` arrives at node `k`: shown to the policy and queued, or rejected if it can never be finished."""
+    b.requests.node[i] = k
+    b.requests.arrival[i] = b.source.arrival[i]
+    b.requests.prompt[i] = b.source.prompt[i]
+    b.requests.client[i] = b.source.client[i]
+    b.requests.tbt[i] = b.source.tbt[i]
+    b.requests.predicted[i] = b.source.predicted[i]
+    longest = b.source.prompt[i] + b.source.output[i]
+    blocks = (longest + limits.block_size - 1) // limits.block_size
+    if longest > limits.max_length or blocks > limits.blocks - limits.watermark:
+        b.requests.phase[i] = REJECTED
+        return
+    b.requests.phase[i] = WAITING
+    b.queue[k, b.nodes.tail[k]] = i
+    b.nodes.tail[k] += 1
+    b.nodes.unfinished[k] += 1
+    b.nodes.work[k] += b.source.prompt[i] + b.source.predicted[i]
+    if b.nodes.state[k] != BUSY:  # an arrival ends a hold
+        b.nodes.state[k] = IDLE
+        b.nodes.clock[k] = max(b.nodes.clock[k], b.source.arrival[i])
+
+
+@kernel
+def make_room(k, b, room_ahead):
+    """Ensure space before and behind the waiting queue of node `k`; False if its buffer is too small."""
+    capacity = b.queue.shape[1]
+    head, tail = b.nodes.head[k], b.nodes.tail[k]
+    if head >= room_ahead and tail < capacity:
+        return True
+    length = tail - head
+    if 2 * (length + room_ahead + 1) > capacity:
+        return False
+    start = room_ahead + (capacity - length - room_ahead) // 4
+    row = b.queue[k]
+    if start > head:
+        for j in range(length - 1, -1, -1):
+            row[start + j] = row[head + j]
+    else:
+        for j in range(length):
+            row[start + j] = row[head + j]
+    b.nodes.head[k], b.nodes.tail[k] = start, start + length
+    return True
+
+
+@kernel
+def leave_queue(k, r, b):
+    """Remove `r` from the waiting queue of node `k`, shifting the shorter side."""
+    row = b.queue[k]
+    head, tail = b.nodes.head[k], b.nodes.tail[k]
+    place = head
+    while row[place] != r:
+        place += 1
+    if place - head <= tail - 1 - place:
+        for j in range(place, head, -1):
+            row[j] = row[j - 1]
+        b.nodes.head[k] = head + 1
+    else:
+        for j in range(place, tail - 1):
+            row[j] = row[j + 1]
+        b.nodes.tail[k] = tail - 1
+
+
+@kernel
+def join_members(k, r, b):
+    """Insert `r` among the running requests of node `k`, kept in ascending order."""
+    row = b.desks.member[k]
+    j = b.nodes.running[k]
+    while j > 0 and row[j - 1] > r:
+        row[j] = row[j - 1]
+        j -= 1
+    row[j] = r
+    b.nodes.running[k] += 1
+
+
+@kernel
+def drop_members(k, b):
+    """Remove requests that no longer run from the members of node `k`, keeping the order."""
+    row = b.desks.member[k]
+    kept = 0
+    for j in range(b.nodes.running[k]):
+        r = row[j]
+        row[kept] = r
+        if b.requests.phase[r] == RUNNING:
+            kept += 1
+    b.nodes.running[k] = kept
+
+
+@kernel
+def evict(k, batch, b):
+    """Carry out the preemptions of a batch; DONE or BREACH."""
+    victims = batch.count[VICTIMS]
+    for v in range(victims):
+        r = batch.victim[v]
+        if r >= b.requests.phase.size or b.requests.phase[r] != RUNNING or b.requests.node[r] != k:
+            return breach(b, PREEMPTION, k, b.nodes.iterations[k], r, 0, 0)
+        b.nodes.free[k] += b.requests.blocks[r]
+        b.nodes.work[k] += b.requests.prefilled[r] + b.requests.decoded[r] - b.requests.recomputed[r]
+        b.requests.prompt[r] += b.requests.decoded[r] - b.requests.recomputed[r]
+        b.requests.recomputed[r] = b.requests.decoded[r]
+        b.requests.prefilled[r] = 0
+        b.requests.context[r] = 0
+        b.requests.blocks[r] = 0
+        b.requests.phase[r] = WAITING
+        b.requests.preemptions[r] += 1
+        b.nodes.head[k] -= 1
+        b.queue[k, b.nodes.head[k]] = r
+    if victims > 0:
+        drop_members(k, b)
+    return DONE
+
+
+@kernel
+def allocate(k, now, batch, b, limits):
+    """Check a batch against the books and allocate its KV blocks; fill the load of its iteration.
+
+    Returns (code, tokens, decodes, context, chunks).
+    """
+    entries = batch.count[ENTRIES]
+    stamp = b.cursor[STAMP] + 1
+    b.cursor[STAMP] = stamp
+    iteration = b.nodes.iterations[k]
+    tokens, decodes, context, chunks = 0, 0, 0, 0
+    free = b.nodes.free[k]
+    for e in range(entries):
+        r = batch.request[e]
+        q = batch.tokens[e]
+        if r >= b.requests.phase.size or b.requests.node[r] != k or b.requests.stamp[r] == stamp:
+            return breach(b, MEMBERSHIP, k, iteration, r, 0, 0), 0, 0, 0, 0
+        phase = b.requests.phase[r]
+        b.requests.stamp[r] = stamp
+        held = b.requests.context[r] + q
+        if phase == RUNNING:
+            if batch.reserve[e] != 0:
+                return breach(b, RESERVATION, k, iteration, r, 0, batch.reserve[e]), 0, 0, 0, 0
+        elif phase == WAITING:
+            if batch.reserve[e] < q:
+                return breach(b, RESERVATION, k, iteration, r, batch.reserve[e], q), 0, 0, 0, 0
+            if b.nodes.running[k] >= limits.max_running:
+                return breach(b, PLACES, k, iteration, r, limits.max_running, 1), 0, 0, 0, 0
+            held = batch.reserve[e]
+            leave_queue(k, r, b)
+            join_members(k, r, b)
+            b.requests.phase[r] = RUNNING
+            if math.isnan(b.requests.admitted[r]):
+                b.requests.admitted[r] = now
+        else:
+            return breach(b, MEMBERSHIP, k, iteration, r, 0, 0), 0, 0, 0, 0
+        left = b.requests.prompt[r] - b.requests.prefilled[r]
+        if left > 0:
+            if q < 1 or q > left:
+                return breach(b, CHUNK, k, iteration, r, left, q), 0, 0, 0, 0
+            b.desks.chunk[k, chunks] = q
+            b.desks.history[k, chunks] = b.requests.prefilled[r]
+            chunks += 1
+        else:
+            if q != 1:
+                return breach(b, CHUNK, k, iteration, r, 1, q), 0, 0, 0, 0
+            decodes += 1
+            context += b.requests.context[r] + 1
+        tokens += q
+        short = held - b.requests.blocks[r] * limits.block_size
+        if short > 0:
+            need = (short + limits.block_size - 1) // limits.block_size
+            if need > free:
+                return breach(b, MEMORY, k, iteration, r, free, need), 0, 0, 0, 0
+            free -= need
+            b.requests.blocks[r] += need
+    b.nodes.free[k] = free
+    if tokens > limits.max_tokens:
+        return breach(b, BUDGET, k, iteration, NOBODY, limits.max_tokens, tokens), 0, 0, 0, 0
+    return DONE, tokens, decodes, context, chunks
+
+
+@kernel
+def commit(k, batch, b, limits):
+    """The batch of node `k` ends: credit tokens, note times, release the requests that are done."""
+    end = b.nodes.until[k]
+    entries = batch.count[ENTRIES]
+    gone = False
+    known_gap, known_bin = -1.0, 0
+    work = 0
+    for e in range(entries):
+        r = batch.request[e]
+        q = batch.tokens[e]
+        b.desks.served[k, e] = r
+        b.desks.served_tokens[k, e] = q
+        b.requests.context[r] += q
+        if b.requests.prefilled[r] < b.requests.prompt[r]:
+            work += q
+            b.requests.prefilled[r] += q
+            if b.requests.prefilled[r] < b.requests.prompt[r]:
+                continue
+            if math.isnan(b.requests.prefill_end[r]):
+                b.requests.prefill_end[r] = end
+            if not limits.last_chunk_emits:
+                continue
+        if b.requests.decoded[r] == 0:
+            b.requests.first_token[r] = end
+        else:
+            gap = end - b.requests.last_token[r]
+            if gap != known_gap:  # most decodes of a batch share the end of the last one
+                known_gap = gap
+                known_bin = gap_bin(gap)
+            b.gaps[b.source.slo_class[r], known_bin] += 1
+            if gap > b.requests.longest_gap[r]:
+                b.requests.longest_gap[r] = gap
+            if gap > b.requests.tbt[r]:
+                b.requests.late_gaps[r] += 1
+        if b.requests.decoded[r] < b.requests.predicted[r]:
+            work += 1
+        b.requests.decoded[r] += 1
+        b.requests.last_token[r] = end
+        if b.requests.decoded[r] == b.source.output[r]:
+            b.requests.finished[r] = end
+            b.requests.phase[r] = FINISHED
+            b.nodes.free[k] += b.requests.blocks[r]
+            b.requests.blocks[r] = 0
+            b.nodes.unfinished[k] -= 1
+            work += max(b.requests.predicted[r] - b.requests.decoded[r], 0)
+            gone = True
+    if gone:
+        drop_members(k, b)
+    b.nodes.work[k] -= work
+    b.nodes.served[k] = entries
+    b.nodes.clock[k] = end
+    b.nodes.seconds[k] = b.nodes.planned[k]
+    b.nodes.iterations[k] += 1
+    b.nodes.state[k] = IDLE
+
+
+@kernel
+def look(k, b, limits):
+    """What the policy of node `k` sees now."""
+    return View(
+        b.nodes.clock[k],
+        b.nodes.iterations[k],
+        b.nodes.seconds[k],
+        b.shown_queue[k, b.nodes.head[k] : b.nodes.tail[k]],
+        b.shown_desks.member[k, : b.nodes.running[k]],
+        b.shown_desks.served[k, : b.nodes.served[k]],
+        b.shown_desks.served_tokens[k, : b.nodes.served[k]],
+        b.shown.arrival,
+        b.shown.prompt,
+        b.shown.prefilled,
+        b.shown.decoded,
+        b.shown.recomputed,
+        b.shown.client,
+        b.shown.tbt,
+        b.shown.predicted,
+        b.shown.last_token,
+        b.shown.blocks,
+        b.shown.context,
+        b.nodes.free[k],
+        limits.blocks,
+        limits.block_size,
+        limits.watermark,
+        limits.max_length,
+        limits.max_running,
+        limits.max_tokens,
+    )
+
+
+@kernel
+def desk(k, b):
+    """The batch on the desk of node `k`."""
+    d = b.desks
+    return Batch(d.request[k], d.tokens[k], d.reserve[k], d.victim[k], b.count[k], b.nodes.hold[k : k + 1])
+
+
+@kernel
+def record(k, now, seconds, tokens, decodes, context, batch, b, limits):
+    """Write one row of the iteration log, and its entries if they are wanted."""
+    row = b.cursor[ROWS]
+    b.log.start[row] = now
+    b.log.seconds[row] = seconds
+    b.log.node[row] = k
+    b.log.prefill[row] = tokens - decodes
+    b.log.decodes[row] = decodes
+    b.log.context[row] = context
+    b.log.blocks[row] = limits.blocks - b.nodes.free[k]
+    b.log.waiting[row] = b.nodes.tail[k] - b.nodes.head[k]
+    b.log.running[row] = b.nodes.running[k]
+    b.cursor[ROWS] = row + 1
+    if limits.record_entries:
+        first = b.cursor[ROW_ENTRIES]
+        at = first
+        for v in range(batch.count[VICTIMS]):
+            b.entries.request[at] = batch.victim[v]
+            b.entries.tokens[at] = 0
+            at += 1
+        for e in range(batch.count[ENTRIES]):
+            b.entries.request[at] = batch.request[e]
+            b.entries.tokens[at] = batch.tokens[e]
+            at += 1
+        b.log.entries[row] = at - first
+        b.cursor[ROW_ENTRIES] = at
+
+
+@kernel
+def advance(k, until, more, plan, p, memory, law, law_p, b, limits):
+    """Run node `k` up to time `until`: finish what ends by then, start what starts before."""
+    width = b.desks.request.shape[1]
+    while True:
+        if b.nodes.state[k] != IDLE:
+            if b.nodes.until[k] > until:
+                return DONE
+            if b.nodes.state[k] == BUSY:
+                commit(k, desk(k, b), b, limits)
+            else:
+                b.nodes.clock[k] = b.nodes.until[k]
+                b.nodes.state[k] = IDLE
+        now = b.nodes.clock[k]
+        if now >= until or b.nodes.unfinished[k] == 0:
+            return DONE
+        if b.cursor[ROWS] == b.log.start.size:
+            return LOG_FULL
+        if limits.record_entries and b.cursor[ROW_ENTRIES] + 2 * width > b.entries.request.size:
+            return LOG_FULL
+        if not make_room(k, b, b.nodes.running[k]):
+            return QUEUE_FULL
+        b.count[k, :] = 0
+        b.count[k, FREE] = b.nodes.free[k]
+        b.nodes.hold[k] = math.nan
+        batch = desk(k, b)
+        plan(p, memory, look(k, b, limits), batch)
+        entries = batch.count[ENTRIES]
+        if batch.count[OVERFLOW] != 0:
+            return breach(b, PLACES, k, b.nodes.iterations[k], NOBODY, width, width + 1)
+        code = evict(k, batch, b)
+        if code != DONE:
+            return code
+        if entries == 0:
+            if batch.count[VICTIMS] > 0:
+                return breach(b, PROGRESS, k, b.nodes.iterations[k], batch.victim[0], 0, 0)
+            resume = batch.until[0]
+            if not resume > now or (math.isinf(resume) and not more):
+                return breach(b, PROGRESS, k, b.nodes.iterations[k], NOBODY, 0, 0)
+            b.nodes.until[k] = resume
+            b.nodes.state[k] = HOLDING
+            continue
+        code, tokens, decodes, context, chunks = allocate(k, now, batch, b, limits)
+        if code != DONE:
+            return code
+        seconds = law(
+            law_p, Load(tokens, decodes, context, b.desks.chunk[k, :chunks], b.desks.history[k, :chunks])
+        )
+        if not (seconds > 0.0 and seconds < math.inf):
+            return breach(b, DURATION, k, b.nodes.iterations[k], NOBODY, 0, tokens)
+        record(k, now, seconds, tokens, decodes, context, batch, b, limits)
+        b.nodes.planned[k] = seconds
+        b.nodes.until[k] = now + seconds
+        b.nodes.state[k] = BUSY
+
+
+def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
+    """Serve the workload from where the cursor stands until it is done, a buffer is full, or a rule is broken."""
+    requests = b.source.arrival.size
+    count = b.count.shape[0]
+    while b.cursor[NEXT] <= requests:
+        i = b.cursor[NEXT]
+        more = i < requests
+        until = limits.horizon
+        if more:
+            until = min(b.source.arrival[i], limits.horizon)
+        for k in range(count):
+            memory = memory_of(memories, k)
+            code = advance(k, until, more, plan, p, memory, law, law_p, b, limits)
+            if code != DONE:
+                return code
+        if not more or b.source.arrival[i] >= limits.horizon:
+            return DONE
+        k = 0
+        if count > 1:
+            k = router(router_p, i, draws, NodeLoads(b.nodes.unfinished, b.nodes.work))
+        if not make_room(k, b, 0):
+            return QUEUE_FULL
+        deliver(i, k, b, limits)
+        b.cursor[NEXT] = i + 1
+    return DONE
+
+
+def memory_of(memories: Any, k: int) -> Any:
+    """Row `k` of every array of `memories`, as the same NamedTuple."""
+    return type(memories)(*(array[k] for array in memories))
+
+
+@overload(memory_of)
+def _memory_of(memories, k):  # pyright: ignore  # numba: one line of code per field
+    cls = memories.instance_class
+    rows = ", ".join(f"memories[{j}][k]" for j in range(len(cls._fields)))
+    scope: dict[str, Any] = {"cls": cls}
+    exec(f"def row(memories, k):\n    return cls({rows})", scope)
+    return scope["row"]
