@@ -15,13 +15,14 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
-from numba import njit
+import numba
 from numba.core.dispatcher import Dispatcher
 
-__all__ = ["cached_loop", "compiled", "fingerprint", "has_file", "interpreted", "kernel", "stamp_caches"]
+__all__ = ["compiled", "fingerprint", "has_file", "interpreted", "kernel", "loop", "stamp_caches"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+njit: Any = numba.njit  # its hints do not know the options that matter here
 _OPTIONS = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _unstamped: list[Any] = []
 _twins: dict[Any, Callable[..., Any]] = {}
@@ -52,10 +53,11 @@ def compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def cached_loop(function: Callable[..., Any]) -> Any:
-    """Compile `function`, the outermost loop, to be called from Python and kept on disk."""
-    dispatcher = njit(function, _nrt=False, no_cfunc_wrapper=True, cache=True)
-    _unstamped.append(dispatcher)
+def loop(function: Callable[..., Any], *, cache: bool) -> Any:
+    """Compile `function`, the outermost loop, to be called from Python; kept on disk if `cache`."""
+    dispatcher = njit(function, _nrt=False, no_cfunc_wrapper=True, cache=cache)
+    if cache:
+        _unstamped.append(dispatcher)
     return dispatcher
 
 

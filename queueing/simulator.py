@@ -16,10 +16,9 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from queueing.compilation import cached_loop, compiled, has_file, interpreted, stamp_caches
+from queueing.compilation import compiled, has_file, interpreted, loop, stamp_caches
 from queueing.loop import (
     BREACH,
     CURSOR,
@@ -84,12 +83,14 @@ class _Single(Router):
     """The router of a single node."""
 
     @route
-    def single(p, i, draws, loads):
+    def single(p: Any, i: int, draws: Any, loads: Any) -> int:
         return 0
 
 
-_cached_serve = cached_loop(serve)
-_uncached_serve = njit(serve, _nrt=False, no_cfunc_wrapper=True)
+_cached_serve = loop(serve, cache=True)
+_uncached_serve = loop(
+    serve, cache=False
+)  # for policies typed at a prompt, which have no file to keep code beside
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -149,7 +150,7 @@ class _Run:
         state = np.zeros(nodes, NODES)
         state["free"] = system.blocks
         state["head"] = state["tail"] = 256
-        self.tables = {
+        self.tables: dict[str, Any] = {
             "source": source,
             "requests": requests,
             "shown": _read_only(requests),
@@ -171,10 +172,11 @@ class _Run:
         route_by = router if router is not None else _Single()
         draws = np.random.default_rng(seed).random((n, max(route_by.draws_per_request, 1)))
         memory = policy.init(n)
-        memories = type(memory)(*(np.repeat(np.asarray(a)[None], nodes, axis=0) for a in memory))
+        make: Any = type(memory)
+        memories = make(*(np.repeat(np.asarray(a)[None], nodes, axis=0) for a in memory))
         law, law_p = system.iteration_time.lower()
         if python:
-            loop: Any = interpreted(serve)
+            run: Any = interpreted(serve)
             bodies = (
                 policy.body.python,
                 policy,
@@ -187,12 +189,12 @@ class _Run:
         else:
             stamp_caches()
             kept = has_file(policy.body.function) and has_file(law) and has_file(route_by.body.function)
-            loop = _cached_serve if kept else _uncached_serve
+            run = _cached_serve if kept else _uncached_serve
             bodies = (
                 policy.body.compiled, policy.parameters(), memories, _compiled_law(law), law_p,
                 route_by.body.compiled, route_by.parameters(),
             )  # fmt: skip
-        self._loop, self._bodies, self._draws = loop, bodies, draws
+        self._loop, self._bodies, self._draws = run, bodies, draws
         self.policy = policy
 
         self._open()
