@@ -112,7 +112,7 @@ def fields_of(table: NDArray[Any]) -> Any:
 
 @functools.cache
 def _row_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Fields", names)
+    return namedtuple("Fields", names)  # pyright: ignore[reportUntypedNamedTuple]
 
 
 class _Run:
