@@ -20,7 +20,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from enum import IntEnum
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +29,18 @@ from numpy.typing import NDArray
 from queueing.compilation import compiled, interpreted, kernel
 
 __all__ = [
-    "Batch",
     "FIFO",
-    "Facts",
     "NONE",
-    "NoMemory",
-    "Plan",
-    "Policy",
     "SPF",
     "STRICT_SPF",
+    "Batch",
+    "Facts",
+    "NoMemory",
+    "NodeLoads",
+    "Order",
+    "Plan",
+    "Policy",
+    "Router",
     "View",
     "active",
     "admit",
@@ -44,16 +48,20 @@ __all__ = [
     "decodes_and_oldest_prompt",
     "fits",
     "free_blocks",
+    "has_slot",
     "hold",
     "is_decoding",
     "is_preempted",
+    "is_served",
     "kernel",
     "left",
     "next_waiting",
     "plan",
     "preempt",
     "prompt_if_admitted",
+    "record_of",
     "route",
+    "serve_decodes",
     "take_chunk",
     "take_decode",
     "take_decodes",
@@ -65,10 +73,21 @@ Floats = NDArray[np.float64]
 Ids = NDArray[np.uint32]  # unsigned, so that compiled code need not ask whether an index counts from the end
 
 NONE = -1  # "no request" inside compiled policy bodies; never crosses into Python
-FIFO = 0  # order of the waiting queue as it stands: preempted requests first, then by arrival
-SPF = 1  # shortest prompt first, ties as in FIFO
 
-STRICT_SPF = 2  # requests with a strict limit on the time between tokens first, then SPF
+
+class Order(IntEnum):
+    """The order in which waiting requests are admitted."""
+
+    FIFO = 0  # the queue as it stands: preempted requests first, then by arrival
+    FCFS = 0  # its name among schedulers
+    SPF = 1  # shortest prompt first, ties as in FIFO
+    STRICT_SPF = 2  # requests with a strict limit on the time between tokens first, then as in SPF
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+FIFO, SPF, STRICT_SPF = Order.FIFO, Order.SPF, Order.STRICT_SPF
 
 # cells of Batch.count
 ENTRIES, VICTIMS, TOKENS, FREE, ADMITTED = 0, 1, 2, 3, 4
@@ -99,7 +118,9 @@ class View(NamedTuple):
     recomputed: Ints  # how many of them are part of `prompt` since a preemption
     client: Ints
     tbt: Floats  # limit on the time between tokens (s), inf if none was asked for
-    predicted: Ints  # announced bound on the output length (tokens); the context limit where none was announced
+    predicted: (
+        Ints  # announced bound on the output length (tokens); the context limit where none was announced
+    )
     last_token: Floats  # time of the last output token (s), nan before the first
     blocks: Ints  # KV blocks held
     context: Ints  # tokens in the KV cache
@@ -190,14 +211,21 @@ class _HasBody:
         super().__init_subclass__()
         plans = [value for name, value in vars(cls).items() if isinstance(value, Plan) and name != "body"]
         if len(plans) > 1:
-            raise TypeError(f"{cls.__name__} marks {len(plans)} functions with @plan or @route; mark exactly one")
+            raise TypeError(
+                f"{cls.__name__} marks {len(plans)} functions with @plan or @route; mark exactly one"
+            )
         if plans:
             cls.body = plans[0]
 
     @property
     def name(self) -> str:
-        """The name with its parameters, as it appears in tables and traces."""
-        return repr(self)
+        """The class and every parameter that is not at its default, as it appears in tables and traces."""
+        changed = [
+            f"{field.name}={value!r}"
+            for field in dataclasses.fields(cast("Any", self))
+            if (value := getattr(self, field.name)) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})" if changed else type(self).__name__
 
     def parameters(self) -> np.record:
         """Return the parameters as one numpy record, which compiled code reads by field name."""
@@ -218,7 +246,11 @@ class Router(_HasBody):
     """
 
     __slots__ = ()
-    draws_per_request: ClassVar[int] = 0
+
+    @property
+    def draws_per_request(self) -> int:
+        """Random numbers the router reads per request."""
+        return 0
 
 
 class Policy(_HasBody):
@@ -228,7 +260,11 @@ class Policy(_HasBody):
     """
 
     __slots__ = ()
-    facts: ClassVar[Facts]
+
+    @property
+    def facts(self) -> Facts:
+        """What the policy, with these parameters, declares about itself."""
+        raise NotImplementedError(f"{type(self).__name__} declares no facts; define the property `facts`")
 
     def init(self, requests: int) -> NamedTuple:
         """Return fresh memory for one node that will see request ids below `requests`: a NamedTuple of arrays."""
@@ -246,10 +282,16 @@ def record_of(value: Any) -> np.record:
         if dataclasses.is_dataclass(item):
             item = record_of(item)
             formats.append(item.dtype)
+        elif field.type in ("float", float) and isinstance(item, int):
+            formats.append(np.float64)  # so that 1 and 1.0 meet the same machine code
         elif isinstance(item, bool | int | float | np.generic):
-            formats.append(np.bool_ if isinstance(item, bool) else np.int64 if isinstance(item, int) else np.float64)
+            formats.append(
+                np.bool_ if isinstance(item, bool) else np.int64 if isinstance(item, int) else np.float64
+            )
         else:
-            raise TypeError(f"field {field.name!r} of {type(value).__name__} is {item!r}; policy bodies take numbers")
+            raise TypeError(
+                f"field {field.name!r} of {type(value).__name__} is {item!r}; policy bodies take numbers"
+            )
         names.append(field.name)
         values.append(item)
     if not names:
@@ -311,6 +353,15 @@ def is_preempted(batch: Batch, r: int) -> bool:
 
 
 @kernel
+def is_served(batch: Batch, r: int) -> bool:
+    """Whether this batch gives tokens to `r`."""
+    for k in range(batch.count[ENTRIES]):
+        if batch.request[k] == r:
+            return True
+    return False
+
+
+@kernel
 def hold(batch: Batch, until: float) -> None:
     """Do nothing before time `until` (s) or the next arrival, whichever comes first."""
     batch.until[0] = until
@@ -353,16 +404,26 @@ def next_waiting(view: View, batch: Batch, order: int, strict_tbt: float) -> int
         return batch.victim[victims - 1 - k] if k < victims else view.waiting[k - victims]
     best = NONE
     best_rank, best_length, best_place = 2, 0, 0
-    last_rank, last_length, last_place = batch.count[LAST_RANK], batch.count[LAST_LENGTH], batch.count[LAST_PLACE]
+    last_rank, last_length, last_place = (
+        batch.count[LAST_RANK],
+        batch.count[LAST_LENGTH],
+        batch.count[LAST_PLACE],
+    )
     for k in range(queue):
         r = batch.victim[victims - 1 - k] if k < victims else view.waiting[k - victims]
         rank = 1 if order == STRICT_SPF and view.tbt[r] > strict_tbt else 0
         length = prompt_if_admitted(view, r)
-        if rank < last_rank or (rank == last_rank and (length < last_length or (length == last_length and k <= last_place))):
+        if rank < last_rank or (rank == last_rank and length < last_length):
             continue  # admitted earlier in this batch: admissions go up in this order
+        if rank == last_rank and length == last_length and k <= last_place:
+            continue
         if rank < best_rank or (rank == best_rank and length < best_length):
             best, best_rank, best_length, best_place = r, rank, length, k
-    batch.count[NEXT_RANK], batch.count[NEXT_LENGTH], batch.count[NEXT_PLACE] = best_rank, best_length, best_place
+    batch.count[NEXT_RANK], batch.count[NEXT_LENGTH], batch.count[NEXT_PLACE] = (
+        best_rank,
+        best_length,
+        best_place,
+    )
     return best
 
 
@@ -388,6 +449,12 @@ def take_decode(view: View, batch: Batch, r: int) -> bool:
         return False
     _add(batch, r, 1, 0, need)
     return True
+
+
+@kernel
+def has_slot(view: View, batch: Batch, r: int, spare: int) -> bool:
+    """Whether the KV block for one more token of `r` is free, and `spare` blocks at least in any case."""
+    return batch.count[FREE] >= max(spare, blocks_missing(view, r, view.context[r] + 1))
 
 
 @kernel
@@ -434,11 +501,11 @@ def preempt(view: View, batch: Batch, r: int) -> None:
 
 
 @kernel
-def take_decodes(view: View, batch: Batch, limit: int) -> None:
+def serve_decodes(view: View, batch: Batch, limit: int, spare: int) -> None:
     """Give every decoding request one token, at most `limit` of them, in order of arrival.
 
-    Each needs a free KV block first, as in vLLM and Sarathi-Serve, even where this token needs none: while there is
-    none, the latest-arrived running request not yet visited is preempted, and if there is none, the request itself.
+    Each needs its KV block, and `spare` free blocks at least, first: while they are not there, the latest-arrived
+    running request not yet visited is preempted, and if there is none, the request itself.
     """
     last = len(view.running)
     k = 0
@@ -448,14 +515,23 @@ def take_decodes(view: View, batch: Batch, limit: int) -> None:
         k += 1
         if not is_decoding(view, r):
             continue
-        while batch.count[FREE] < 1 and last > k:
+        while last > k and not has_slot(view, batch, r, spare):
             last -= 1
             preempt(view, batch, view.running[last])
-        if batch.count[FREE] < 1:
-            preempt(view, batch, r)
-        else:
+        if has_slot(view, batch, r, spare):
             take_decode(view, batch, r)
             taken += 1
+        else:
+            preempt(view, batch, r)
+
+
+@kernel
+def take_decodes(view: View, batch: Batch, limit: int) -> None:
+    """Give every decoding request one token, each asking for a free KV block first even where it needs none.
+
+    This is the rule of vLLM and Sarathi-Serve, :func:`serve_decodes` with one spare block.
+    """
+    serve_decodes(view, batch, limit, 1)
 
 
 @kernel

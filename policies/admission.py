@@ -1,0 +1,171 @@
+"""When a waiting request may be admitted, and how much KV memory it is given at once: one rule, any policy.
+
+Notation, for a request r:  P_r tokens to prefill (what was generated before a preemption included), o_r announced
+output tokens still to come, C the context limit of the model, M the KV blocks of the node, m the watermark.
+
+| rule              | blocks given on admission     | admitted when                                       | grows |
+|-------------------|-------------------------------|-----------------------------------------------------|-------|
+| WHOLE_PROMPT      | those of P_r                  | m blocks stay free                                  | yes   |
+| CONTEXT_LIMIT     | those of C                    | they are free                                       | no    |
+| ANNOUNCED_LENGTH  | those of P_r + o_r            | they are free                                       | no *  |
+| PEAK              | those of P_r                  | the peak of all admitted requests is at most M - m  | yes   |
+
+The *peak* supposes that every admitted request gets a token in every iteration from now until its announced end:
+s iterations ahead the request j holds P_j + s tokens if s <= o_j and nothing after, so that
+
+    peak = max over k of  sum_j { blocks(P_j + o_k) : o_j >= o_k }.
+
+Memory rises between two ends, so the ends are where to look.
+
+Assumptions: `predicted` bounds the output length (* else such a request outgrows what it was given, and grows as
+under WHOLE_PROMPT); for PEAK also that all requests decode in step.  Where nothing was announced, `predicted` is what
+the context limit allows, and ANNOUNCED_LENGTH is CONTEXT_LIMIT.
+Guarantee: under CONTEXT_LIMIT, and under ANNOUNCED_LENGTH with true bounds, nothing is ever preempted (tested).
+Not promised: that PEAK prevents preemption where decodes wait or prompts are chunked; any of the rules' optimality.
+Sources: WHOLE_PROMPT and its watermark, vLLM (Kwon et al., SOSP 2023); CONTEXT_LIMIT, Orca (Yu et al., OSDI 2022);
+PEAK, the look-ahead of the VTC authors' server (Sheng et al., OSDI 2024), here counted in blocks.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from queueing.policy import (
+    ENTRIES,
+    FIFO,
+    NONE,
+    Batch,
+    View,
+    active,
+    admit,
+    blocks_for,
+    fits,
+    free_blocks,
+    is_preempted,
+    kernel,
+    next_waiting,
+    prompt_if_admitted,
+    tokens_used,
+)
+
+__all__ = [
+    "ANNOUNCED_LENGTH",
+    "CONTEXT_LIMIT",
+    "PEAK",
+    "WHOLE_PROMPT",
+    "Admission",
+    "admit_whole_prompts",
+    "may_admit",
+    "peak_blocks",
+    "reservation",
+    "spare_blocks",
+    "start",
+]
+
+
+class Admission(IntEnum):
+    """How KV memory is promised to a request on admission."""
+
+    WHOLE_PROMPT = 0
+    CONTEXT_LIMIT = 1
+    ANNOUNCED_LENGTH = 2
+    PEAK = 3
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+WHOLE_PROMPT, CONTEXT_LIMIT = Admission.WHOLE_PROMPT, Admission.CONTEXT_LIMIT
+ANNOUNCED_LENGTH, PEAK = Admission.ANNOUNCED_LENGTH, Admission.PEAK
+
+
+@kernel
+def announced_left(view: View, r: int) -> int:
+    """Announced output tokens of `r` still to come; none if it outlived its announcement."""
+    return max(view.predicted[r] - view.decoded[r], 0)
+
+
+@kernel
+def reservation(rule: int, view: View, r: int) -> int:
+    """Tokens for which `r` is given KV blocks on admission; at most the whole memory, at least its prompt."""
+    whole = prompt_if_admitted(view, r)
+    wanted = whole
+    if rule == CONTEXT_LIMIT:
+        wanted = view.max_length
+    elif rule == ANNOUNCED_LENGTH:
+        wanted = whole + announced_left(view, r)
+    return max(whole, min(wanted, view.total_blocks * view.block_size))
+
+
+@kernel
+def spare_blocks(rule: int) -> int:
+    """KV blocks that must be free before a decode, even if it needs none: the slot that vLLM asks for."""
+    return 1 if rule == WHOLE_PROMPT else 0
+
+
+@kernel
+def resident(view: View, batch: Batch, candidate: int, j: int) -> int:
+    """The j-th of: running requests, entries of the batch, `candidate`; NONE for a victim and for no newcomer."""
+    running = len(view.running)
+    if j < running:
+        r = view.running[j]
+        return NONE if is_preempted(batch, r) else r
+    e = j - running
+    if e < batch.count[ENTRIES]:
+        return batch.request[e] if batch.reserve[e] > 0 else NONE
+    return candidate
+
+
+@kernel
+def peak_blocks(view: View, batch: Batch, candidate: int) -> int:
+    """Most KV blocks ever held by the running requests, those this batch admits, and `candidate`, in step."""
+    residents = len(view.running) + batch.count[ENTRIES] + 1
+    peak = 0
+    for k in range(residents):
+        r = resident(view, batch, candidate, k)
+        if r == NONE:
+            continue
+        ahead = announced_left(view, r)
+        held = 0
+        for j in range(residents):
+            q = resident(view, batch, candidate, j)
+            if q != NONE and announced_left(view, q) >= ahead:
+                held += blocks_for(view, prompt_if_admitted(view, q) + ahead)
+        peak = max(peak, held)
+    return peak
+
+
+@kernel
+def may_admit(rule: int, view: View, batch: Batch, r: int) -> bool:
+    """Whether the waiting request `r` may be admitted now; alone it always may, unless its prompt does not fit."""
+    reserve = reservation(rule, view, r)
+    if rule == WHOLE_PROMPT:
+        return fits(view, batch, r, reserve)
+    if active(view, batch) >= view.max_running or blocks_for(view, reserve) > free_blocks(batch):
+        return False
+    if rule == PEAK and active(view, batch) > 0:
+        return peak_blocks(view, batch, r) <= view.total_blocks - view.watermark
+    return True
+
+
+@kernel
+def start(rule: int, view: View, batch: Batch, r: int, tokens: int) -> int:
+    """Admit the waiting request `r` if `rule` allows, and give it up to `tokens`; return how many, 0 if not."""
+    return admit(view, batch, r, tokens, reservation(rule, view, r)) if may_admit(rule, view, batch, r) else 0
+
+
+@kernel
+def admit_whole_prompts(rule: int, view: View, batch: Batch, cap: int, places: int) -> None:
+    """Admit the head of the queue with its whole prompt, again and again while it fits.
+
+    At most `cap` tokens in the batch (a longer prompt starts a batch of its own), at most `places` active requests.
+    """
+    while active(view, batch) < places:
+        r = next_waiting(view, batch, FIFO, 0.0)
+        if r == NONE:
+            break
+        length = prompt_if_admitted(view, r)
+        if tokens_used(batch) > 0 and tokens_used(batch) + length > cap:
+            break
+        if start(rule, view, batch, r, length) == 0:
+            break

@@ -1,0 +1,34 @@
+"""Checks of policy parameters at construction: one clear sentence with the offending value."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["require_choice", "require_counts", "require_positive"]
+
+
+def require_counts(policy: Any, *names: str) -> None:
+    """Raise ValueError unless each named field of `policy` is an integer of at least one."""
+    for name in names:
+        value = getattr(policy, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(
+                f"{name} of {type(policy).__name__} must be an integer of at least 1, not {value!r}"
+            )
+
+
+def require_positive(policy: Any, *names: str) -> None:
+    """Raise ValueError unless each named field of `policy` is a positive, finite number."""
+    for name in names:
+        value = getattr(policy, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} of {type(policy).__name__} must be positive and finite, not {value!r}")
+
+
+def require_choice(policy: Any, name: str, choices: type[Any]) -> None:
+    """Raise ValueError unless the named field of `policy` is a member of the enumeration `choices`."""
+    value = getattr(policy, name)
+    if not isinstance(value, choices):
+        known = ", ".join(member.name for member in choices)
+        raise ValueError(f"{name} of {type(policy).__name__} must be one of {known}, not {value!r}")
