@@ -1,0 +1,110 @@
+"""Tables of text on disk: CSV read with line numbers, and files that are either whole or absent.
+
+A reader names file, line and column in every complaint; a writer puts its text beside the target and moves it there in
+one step, so that an interrupted run leaves the old file or none, never half a file.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+__all__ = ["Table", "read_table", "replacing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells of a CSV file as text: `columns[name][row]`, and the line of the file each row stands on."""
+
+    path: Path
+    lines: Sequence[int]
+    columns: Mapping[str, Sequence[str]]
+
+    def texts(self, column: str) -> Sequence[str]:
+        """Cells of one column; ValueError names the columns there are if it is absent."""
+        if column not in self.columns:
+            raise ValueError(
+                f"{self.path} has no column {column!r}; its columns are {', '.join(self.columns)}"
+            )
+        return self.columns[column]
+
+    def numbers(self, column: str) -> list[float]:
+        """Cells of one column as numbers (inf allowed, nan not); ValueError names the first cell that is none."""
+        values: list[float] = []
+        for line, cell in zip(self.lines, self.texts(column), strict=True):
+            try:
+                value = float(cell) if "_" not in cell else math.nan
+            except ValueError:
+                value = math.nan
+            if math.isnan(value):
+                raise ValueError(f"{self.path}, line {line}, column {column}: {cell!r} is not a number")
+            values.append(value)
+        return values
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+    """Read a CSV file (UTF-8, comma, one header line; gzip if its name ends in .gz); blank lines are passed over.
+
+    Errors: ValueError in one sentence for a file that is not such a table or has no rows; OSError if it cannot be read.
+    """
+    where = Path(path)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    try:
+        with open_text(where) as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    raise ValueError(
+                        f"{where}, line {reader.line_num}: {len(cells)} cells under a header of {len(header)}; "
+                        "give every row one cell per column"
+                    )
+                lines.append(reader.line_num)
+                rows.append(cells)
+    except (csv.Error, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as problem:
+        raise ValueError(f"{where} is not a CSV file in UTF-8: {problem}") from None
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise ValueError(f"{where} has the column {twice[0]!r} twice; give every column its own name")
+    if not rows:
+        raise ValueError(f"{where} is empty: give a header line and at least one row")
+    columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+    return Table(where, lines, columns)
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a text file for reading, through gzip if its name ends in .gz; a byte-order mark is passed over."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Generator[TextIO]:
+    """Write a text file that appears whole or not at all, whatever interrupts the writing.
+
+    The text goes to a hidden file in the same folder, which takes the target's name when the block ends without an
+    exception and is removed otherwise.  A target that is no regular file (a pipe, a terminal) is written directly.
+    """
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
