@@ -9,6 +9,7 @@ another file can never meet stale machine code.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import types
@@ -18,7 +19,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core.dispatcher import Dispatcher
 
-__all__ = ["compiled", "fingerprint", "has_file", "interpreted", "kernel", "loop", "stamp_caches"]
+__all__ = ["compiled", "fingerprint", "has_file", "interpreted", "kernel", "loop", "specialised"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -41,6 +42,11 @@ def kernel(function: _F) -> _F:
     return cast("_F", dispatcher)
 
 
+def specialised(function: _F) -> _F:
+    """A :func:`kernel` that takes functions as arguments: compiled anew into each loop, and kept on disk with it."""
+    return cast("_F", njit(function, **_OPTIONS))
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Return `function` as a dispatcher whose identity is its fingerprint, equal in every process.
 
@@ -53,23 +59,47 @@ def compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def loop(function: Callable[..., Any], *, cache: bool) -> Any:
-    """Compile `function`, the outermost loop, to be called from Python; kept on disk if `cache`."""
-    dispatcher = njit(function, _nrt=False, no_cfunc_wrapper=True, cache=cache)
-    if cache:
+def loop(function: Callable[..., Any], *arguments: Callable[..., Any]) -> Any:
+    """Compile `function`, to be called from Python with the functions `arguments` among its arguments.
+
+    Each combination of functions is a loop of its own with a file of its own on disk, so that no run depends on what
+    other scripts compiled.  Functions typed at a prompt have no file, and then nothing is kept.
+    """
+    return _loop(function, tuple(arguments))
+
+
+@functools.cache
+def _loop(function: types.FunctionType, arguments: tuple[Callable[..., Any], ...]) -> Any:
+    keep = all(has_file(argument) for argument in arguments)
+    digest = hashlib.sha256("".join(map(fingerprint, arguments)).encode()).hexdigest()[:16]
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+    copy.__qualname__ = f"{function.__name__}_{digest}"
+    copy.__module__ = function.__module__
+    dispatcher = njit(copy, _nrt=False, no_cfunc_wrapper=True, cache=keep)
+    if keep:
         _unstamped.append(dispatcher)
+    _stamp_caches()
     return dispatcher
 
 
-def stamp_caches() -> None:
-    """Date every kernel's machine code on disk by what it was made of, rather than by its own file's clock.
+def _stamp_caches() -> None:
+    """Date the machine code on disk by every source it was made of, and never stumble over what cannot be read.
 
     Numba compares a cached function with the time stamp of its own file only, and so misses an edit of a helper in
-    another file; the fingerprint covers every source it reaches.  Call it before the first compilation.
+    another file; and it fails on an entry that names a class which has since been renamed.
     """
     while _unstamped:
         dispatcher = _unstamped.pop()
-        dispatcher._cache._cache_file._source_stamp = fingerprint(dispatcher)  # noqa: SLF001
+        file = dispatcher._cache._cache_file  # noqa: SLF001
+        file._source_stamp = fingerprint(dispatcher)  # noqa: SLF001
+        file._load_index = functools.partial(_index_or_nothing, file._load_index)  # noqa: SLF001
+
+
+def _index_or_nothing(load: Callable[[], dict[Any, str]]) -> dict[Any, str]:
+    try:
+        return load()
+    except Exception:  # noqa: BLE001  # whatever unpickling another version's entries raises, compile again
+        return {}
 
 
 def _globals_used(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

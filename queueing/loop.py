@@ -30,7 +30,7 @@ import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from queueing.compilation import kernel
+from queueing.compilation import kernel, specialised
 from queueing.models.iteration_time import Load
 from queueing.policy import ENTRIES, FREE, OVERFLOW, VICTIMS, Batch, NodeLoads, View
 from queueing.trace import gap_bin
@@ -440,7 +440,7 @@ def record(k, now, seconds, tokens, decodes, context, batch, b, limits):
         b.cursor[ROW_ENTRIES] = at
 
 
-@kernel
+@specialised
 def advance(k, until, more, plan, p, memory, law, law_p, b, limits):
     """Run node `k` up to time `until`: finish what ends by then, start what starts before."""
     width = b.desks.request.shape[1]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from queueing.compilation import compiled, has_file, interpreted, loop, stamp_caches
+from queueing.compilation import compiled, interpreted, loop
 from queueing.loop import (
     BREACH,
     CURSOR,
@@ -85,12 +85,6 @@ class _Single(Router):
     @route
     def single(p: Any, i: int, draws: Any, loads: Any) -> int:
         return 0
-
-
-_cached_serve = loop(serve, cache=True)
-_uncached_serve = loop(
-    serve, cache=False
-)  # for policies typed at a prompt, which have no file to keep code beside
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -187,9 +181,7 @@ class _Run:
                 route_by,
             )
         else:
-            stamp_caches()
-            kept = has_file(policy.body.function) and has_file(law) and has_file(route_by.body.function)
-            run = _cached_serve if kept else _uncached_serve
+            run = loop(serve, policy.body.function, law, route_by.body.function)
             bodies = (
                 policy.body.compiled, policy.parameters(), memories, _compiled_law(law), law_p,
                 route_by.body.compiled, route_by.parameters(),

@@ -36,7 +36,9 @@ STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def figure(columns: int = 1, rows: int = 1, width: float = 4.6, height: float = 3.4) -> Iterator[tuple[Figure, Any]]:
+def figure(
+    columns: int = 1, rows: int = 1, width: float = 4.6, height: float = 3.4
+) -> Iterator[tuple[Figure, Any]]:
     """Yield a figure and its array of axes [rows, columns] in the project's style, drawn without a display."""
     try:
         import matplotlib as mpl

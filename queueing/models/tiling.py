@@ -1,7 +1,8 @@
 """Optimal token budgets: how much load any schedule of mixed batches can carry, in stationary means.
 
 Notation: λ requests per second, r iterations per second of one node; S = E[p + d] tokens per request,
-K = E[p·d + d(d+1)/2] context tokens its decodes attend to, A = E[p²/2] prefill token pairs, D = E[d].
+K = E[p·d + d(d+1)/2] context tokens its decodes attend to, A = E[p²/2] prefill token pairs, D = E[d]
+(:class:`queueing.lengths.Moments`).
 """
 
 from __future__ import annotations
@@ -11,28 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-__all__ = ["CompactOptimum", "PlateauCost", "RequestMeans", "compact_lp"]
+from queueing.lengths import Moments
+from queueing.models.iteration_time import Roofline
 
-
-@dataclass(frozen=True, slots=True)
-class PlateauCost:
-    """Iteration time max(plateau, base + per_token·n) + per_context·ΣL + per_pair·pairs, in seconds."""
-
-    plateau: float
-    base: float
-    per_token: float
-    per_context: float
-    per_pair: float
-
-
-@dataclass(frozen=True, slots=True)
-class RequestMeans:
-    """Means over requests: tokens S, context K, pairs A and output D, as in the notation of this module."""
-
-    tokens: float
-    context: float
-    pairs: float
-    output: float
+__all__ = ["CompactOptimum", "compact_lp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +37,8 @@ class CompactOptimum:
 
 
 def compact_lp(
-    cost: PlateauCost,
-    means: RequestMeans,
+    law: Roofline,
+    lengths: Moments,
     *,
     budget: int,
     kv_tokens: float,
@@ -79,28 +62,28 @@ def compact_lp(
         ValueError: a coefficient is negative, or no rate is feasible.
     """
     numbers = [
-        cost.plateau,
-        cost.base,
-        cost.per_token,
-        cost.per_context,
-        cost.per_pair,
+        law.plateau,
+        law.base,
+        law.per_token,
+        law.per_context,
+        law.per_pair,
         budget,
         kv_tokens,
         max_running,
     ]
-    if min(numbers) < 0 or cost.per_token <= 0 or budget < 1:
+    if min(numbers) < 0 or law.per_token <= 0 or budget < 1:
         raise ValueError(
             f"compact LP needs nonnegative costs, a positive cost per token and budget >= 1, not {numbers}"
         )
-    attention = cost.per_context * means.context + cost.per_pair * means.pairs
+    attention = law.per_context * lengths.K + law.per_pair * lengths.A
     names = ("plateau", "linear", "budget", "kv", "active", "tbt")
     rows = np.array(
         [
-            [attention, cost.plateau],
-            [cost.per_token * means.tokens + attention, cost.base],
-            [means.tokens, -budget],
-            [means.context, -kv_tokens],
-            [means.output, -max_running],
+            [attention, law.plateau],
+            [law.per_token * lengths.S + attention, law.base],
+            [lengths.S, -budget],
+            [lengths.K, -kv_tokens],
+            [lengths.output, -max_running],
             [0.0, -1.0],
         ]
     )

@@ -42,18 +42,28 @@ def write_plots(result: Result, out: Path) -> list[Path]:
                 curve(ax, entries, f"median {measure}", k, name)
             ax.axhline(0.5, color="grey", linestyle="--", linewidth=0.8)
             ax.axvline(most, color="grey", linestyle=":", linewidth=1.2, label="ceiling (compact LP)")
-            ax.set(title=title, xlabel="arrival rate (requests/s)", ylabel="median (s)", yscale="log", ylim=(0.1, 30))
+            ax.set(
+                title=title,
+                xlabel="arrival rate (requests/s)",
+                ylabel="median (s)",
+                yscale="log",
+                ylim=(0.1, 30),
+            )
         axes[0][0].legend(fontsize=7)
         written += save(drawing, out / "median_ttft")
 
     with figure(columns=2) as (drawing, axes):
         for ax, which, limit in zip(axes[0], ("strict", "relaxed"), (0.1, 0.5), strict=True):
             for k, name in enumerate(policies):
-                entries = [e for e in rates if e["policy"] == name and e["convention"] == "decode emits first"]
+                entries = [
+                    e for e in rates if e["policy"] == name and e["convention"] == "decode emits first"
+                ]
                 curve(ax, entries, f"p99 tbt {which}", k, name)
             ax.axhline(limit, color="grey", linestyle="--", linewidth=0.8, label="limit")
             title = f"Time between tokens, {which} users"
-            ax.set(title=title, xlabel="arrival rate (requests/s)", ylabel="99th percentile (s)", yscale="log")
+            ax.set(
+                title=title, xlabel="arrival rate (requests/s)", ylabel="99th percentile (s)", yscale="log"
+            )
         axes[0][0].legend(fontsize=7)
         written += save(drawing, out / "p99_tbt")
 
@@ -64,8 +74,21 @@ def write_plots(result: Result, out: Path) -> list[Path]:
             for k, name in enumerate(policies):
                 (entry,) = (e for e in by_prompt if e["rate"] == rate and e["policy"] == name)
                 values = [entry[b] for b in buckets]
-                ax.plot(buckets, values, color=COLOURS[k], marker=MARKERS[k], markersize=3.5, linewidth=1.1, label=name)
-            ax.set(title=f"{rate} requests/s", xlabel="prompt (tokens)", ylabel="99th percentile, prompt done (s)", yscale="log")
+                ax.plot(
+                    buckets,
+                    values,
+                    color=COLOURS[k],
+                    marker=MARKERS[k],
+                    markersize=3.5,
+                    linewidth=1.1,
+                    label=name,
+                )
+            ax.set(
+                title=f"{rate} requests/s",
+                xlabel="prompt (tokens)",
+                ylabel="99th percentile, prompt done (s)",
+                yscale="log",
+            )
             ax.tick_params(axis="x", labelrotation=30, labelsize=7)
         axes[0][0].legend(fontsize=7)
         written += save(drawing, out / "p99_by_prompt")

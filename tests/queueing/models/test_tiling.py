@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queueing.models.tiling import PlateauCost, RequestMeans, compact_lp
+from queueing.lengths import Moments
+from queueing.models.iteration_time import Roofline
+from queueing.models.tiling import compact_lp
 
 # the testbed of schedulers.md 8.2: Mistral-7B on one RTX 6000 Ada, ShareGPT means
-COST = PlateauCost(plateau=23.4e-3, base=7.0e-3, per_token=0.091e-3, per_context=0.17e-6, per_pair=5e-9)
-MEANS = RequestMeans(tokens=2778.7, context=1.181e6, pairs=4.92e6, output=438.7)
+COST = Roofline(plateau=23.4e-3, base=7.0e-3, per_token=0.091e-3, per_context=0.17e-6, per_pair=5e-9)
+MEANS = Moments(
+    prompt=2340.0, output=438.7, prompt_square=2 * 4.92e6, output_square=439**2 + 266**2, product=1.0488e6
+)
 
 
 def solve(budget, cost=COST, means=MEANS, kv_tokens=235_728, **limits):
@@ -33,7 +37,7 @@ def test_reproduces_the_table_of_budgets(budget, rate, binding):
 
 
 costs = st.builds(
-    PlateauCost,
+    Roofline,
     plateau=st.floats(0, 0.05),
     base=st.floats(1e-4, 0.02),
     per_token=st.floats(1e-6, 1e-3),
@@ -46,9 +50,9 @@ costs = st.builds(
 def test_equals_the_closed_form_where_the_linear_branch_binds(cost, budget):
     means = MEANS
     optimum = solve(budget, cost)
-    overhead = max(means.tokens / budget, means.context / 235_728, means.output / 128)
-    attention = cost.per_context * means.context + cost.per_pair * means.pairs
-    linear = 1 / (cost.per_token * means.tokens + attention + cost.base * overhead)
+    overhead = max(means.S / budget, means.K / 235_728, means.output / 128)
+    attention = cost.per_context * means.K + cost.per_pair * means.A
+    linear = 1 / (cost.per_token * means.S + attention + cost.base * overhead)
     plateau_time = attention + cost.plateau * overhead
     plateau = 1 / plateau_time if plateau_time > 0 else math.inf
     assert optimum.rate == pytest.approx(min(linear, plateau), rel=1e-7)
