@@ -1,7 +1,16 @@
-"""Schedulers and routers, one per file, each a frozen dataclass of parameters with one compiled function."""
+"""Schedulers and routers, one per file, each a frozen dataclass of parameters with one compiled function.
+
+`names()` and `named("slai", "token_budget=256")` find them by name; a class exported here is found by being here.
+"""
 
 from policies.admission import ANNOUNCED_LENGTH, CONTEXT_LIMIT, PEAK, WHOLE_PROMPT, Admission
+from policies.catalogue import named, names, router_named, router_names
+from policies.chunk_only import ChunkOnly
+from policies.faster_transformer import FasterTransformer
+from policies.hybrid_only import HybridOnly
+from policies.orca import Orca
 from policies.rad import Rad
+from policies.routing import JoinShortestQueue, LeastWork, PowerOfD, RoundRobin, UniformRandom
 from policies.sarathi import Sarathi, token_budget_for
 from policies.slai import Slai
 from policies.vllm import Vllm
@@ -16,10 +25,23 @@ __all__ = [
     "STRICT_SPF",
     "WHOLE_PROMPT",
     "Admission",
+    "ChunkOnly",
+    "FasterTransformer",
+    "HybridOnly",
+    "JoinShortestQueue",
+    "LeastWork",
+    "Orca",
     "Order",
+    "PowerOfD",
     "Rad",
+    "RoundRobin",
     "Sarathi",
     "Slai",
+    "UniformRandom",
     "Vllm",
+    "named",
+    "names",
+    "router_named",
+    "router_names",
     "token_budget_for",
 ]

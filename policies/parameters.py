@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import IntEnum
 from typing import Any
 
 __all__ = ["require_choice", "require_counts", "require_positive"]
@@ -26,7 +27,7 @@ def require_positive(policy: Any, *names: str) -> None:
             raise ValueError(f"{name} of {type(policy).__name__} must be positive and finite, not {value!r}")
 
 
-def require_choice(policy: Any, name: str, choices: type[Any]) -> None:
+def require_choice(policy: Any, name: str, choices: type[IntEnum]) -> None:
     """Raise ValueError unless the named field of `policy` is a member of the enumeration `choices`."""
     value = getattr(policy, name)
     if not isinstance(value, choices):

@@ -128,7 +128,7 @@ def token_budget_for(
         ValueError: no budget meets the limit, or an argument is out of range.
 
     Not promised: that the limit holds at other contexts than those given.
-    Source: section 4.3 of arXiv 2403.02310, which profiles the budget; here the profile is the law.
+    Source: arXiv 2403.02310, where the budget comes from a profile of the engine; here the profile is the law.
     """
     if not tbt > 0:
         raise ValueError(f"tbt must be positive, not {tbt!r}")

@@ -140,7 +140,8 @@ class Batch(NamedTuple):
     tokens: Ints  # tokens it gets: a prompt chunk, or one decode token
     reserve: Ints  # on admission: tokens for which KV blocks are allocated at once; 0 otherwise
     victim: Ids  # requests to preempt; they lose their KV blocks before the entries are allocated
-    count: Ints  # ledger: entries, victims, tokens, free blocks, admissions, and where the admission order stands
+    # ledger: entries, victims, tokens, free blocks, admissions, and where the admission order stands
+    count: Ints  # pyright: ignore[reportIncompatibleMethodOverride]
     until: Floats  # [1] with no entries: do nothing before this time (s) or the next arrival; nan if not set
 
 
@@ -173,7 +174,7 @@ class Facts:
 class Plan:
     """A policy body in its two lives: `compiled` (numba, on first use) and `python` (stepped line by line)."""
 
-    def __init__(self, function: Callable[[Any, Any, View, Batch], None]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.__doc__ = function.__doc__
         self._compiled: Any = None
@@ -186,7 +187,7 @@ class Plan:
         return self._compiled
 
     @property
-    def python(self) -> Callable[[Any, Any, View, Batch], None]:
+    def python(self) -> Callable[..., Any]:
         """The body as plain Python, helpers included."""
         return interpreted(self.function)
 
@@ -395,10 +396,10 @@ def next_waiting(view: View, batch: Batch, order: int, strict_tbt: float) -> int
     FIFO takes the queue as it stands, requests preempted by this very batch first.  SPF sorts it stably by prompt
     length.  STRICT_SPF puts requests with `tbt <= strict_tbt` before all others, then sorts by length.
     """
-    victims = batch.count[VICTIMS]
+    victims: int = batch.count[VICTIMS]
     queue = victims + len(view.waiting)
     if order == FIFO:
-        k = batch.count[ADMITTED]
+        k: int = batch.count[ADMITTED]
         if k >= queue:
             return NONE
         return batch.victim[victims - 1 - k] if k < victims else view.waiting[k - victims]
