@@ -1,0 +1,305 @@
+"""What a user installs and types: the walls between packages, the wheel, the make targets, the README."""
+
+import email
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("queueing", "policies", "gpu", "validation")
+HEAVY = ("torch", "triton", "matplotlib", "polars", "pandas", "pooch", "pyserq", "sphinx", "ray")
+
+
+def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+# --- the walls ---------------------------------------------------------------------------------------------------
+
+
+def lint_imports(cwd: Path) -> subprocess.CompletedProcess[str]:
+    return run(
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command as c; c()",
+        "--no-cache",
+        cwd=cwd,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the packages and of the contracts, to break walls in."""
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_walls_stand() -> None:
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        ("queueing", "import policies"),
+        ("queueing", "import validation"),
+        ("queueing", "import torch"),
+        ("policies", "import time"),
+        ("policies", "import random"),
+        ("policies", "import torch"),
+        ("policies", "import gpu"),
+        ("gpu", "import policies"),
+        ("validation", "import torch"),
+    ],
+)
+def test_each_wall_falls_when_broken(copy: Path, package: str, line: str) -> None:
+    """Negative control: the contracts name the module that breaks one."""
+    (copy / package / "breach.py").write_text(line + "\n")
+    result = lint_imports(copy)
+    assert result.returncode != 0
+    assert f"{package}.breach" in result.stdout
+
+
+# --- the core ----------------------------------------------------------------------------------------------------
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for name in sys.argv[1].split(","):
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        importlib.import_module(module.name)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def loaded_by(packages: str, cwd: Path = ROOT) -> set[str]:
+    """Top-level modules in memory after every module of `packages` has been imported in a fresh process."""
+    result = run(sys.executable, "-c", IMPORT_ALL, packages, cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+def test_import_of_the_core_loads_nothing_heavy() -> None:
+    assert loaded_by("queueing,policies").isdisjoint(HEAVY)
+
+
+def test_import_of_the_core_is_watched(copy: Path) -> None:
+    """Negative control: a core module that plots is found out."""
+    (copy / "queueing" / "breach.py").write_text("import matplotlib\n")
+    assert "matplotlib" in loaded_by("queueing", copy)
+
+
+BLOCK = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1].split(","):
+            raise ModuleNotFoundError(f"{name} is not installed", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_command_line_needs_no_extra() -> None:
+    """`tandem --help` works where none of the extras is installed."""
+    start = BLOCK + "sys.argv = ['tandem', '--help']\nfrom validation.cli import main\nmain()"
+    result = run(sys.executable, "-c", start, ",".join(HEAVY))
+    assert result.returncode == 0, result.stderr
+    control = run(sys.executable, "-c", BLOCK + "import matplotlib", ",".join(HEAVY))
+    assert "matplotlib is not installed" in control.stderr
+
+
+def installed_with(requirements: list[str], extra: str) -> set[str]:
+    """Names that an install of `requirements` pulls in, as far as this environment knows their own requirements."""
+    found: set[str] = set()
+    queue = [(Requirement(line), extra) for line in requirements]
+    while queue:
+        requirement, wanted = queue.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": wanted}):
+            continue
+        name = requirement.name.lower().replace("_", "-")
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            lines = distribution(name).requires or []
+        except PackageNotFoundError:
+            continue
+        queue += [(Requirement(line), each) for line in lines for each in (requirement.extras or {""})]
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel of this tree, built without a network."""
+    target = tmp_path_factory.mktemp("wheel")
+    result = run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(target))
+    assert result.returncode == 0, result.stderr
+    (path,) = target.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def requires(wheel: zipfile.ZipFile) -> list[str]:
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    return email.message_from_bytes(wheel.read(name)).get_all("Requires-Dist", [])
+
+
+def test_core_install_pulls_nothing_heavy(requires: list[str]) -> None:
+    core = installed_with(requires, "")
+    assert {
+        "numpy",
+        "numba",
+        "highspy",
+        "llvmlite",
+    } <= core  # the closure was followed, not only the first line
+    assert core.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(("extra", "name"), [("gpu", "torch"), ("plots", "matplotlib"), ("tables", "polars")])
+def test_extra_pulls_what_it_is_for(requires: list[str], extra: str, name: str) -> None:
+    """Negative control of the closure: with the extra, the heavy name appears."""
+    assert name in installed_with(requires, extra)
+
+
+# --- the wheel ---------------------------------------------------------------------------------------------------
+
+
+def sources() -> Iterator[str]:
+    """Files of the packages as the wheel should hold them."""
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path.relative_to(ROOT).as_posix()
+
+
+def test_wheel_holds_the_four_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+    assert sorted(names) == sorted(sources())
+
+
+def test_wheel_is_typed_and_licensed(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    inside = {name.partition(".dist-info/licenses/")[2]: name for name in names if "/licenses/" in name}
+    assert {key: wheel.read(value) for key, value in inside.items()} == {
+        name: (ROOT / name).read_bytes() for name in ("LICENSE", "NOTICE")
+    }
+
+
+def test_versions_agree() -> None:
+    version = project()["version"]
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    logged = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert cited is not None
+    assert logged is not None
+    assert (cited[1], logged[1]) == (version, version)
+
+
+# --- the make targets --------------------------------------------------------------------------------------------
+
+TARGETS = {"reproduce", "test", "env", "check", "bench", "docs", "clean", "help"}
+
+
+def documented(text: str) -> set[str]:
+    """Targets named as `make target` in a document."""
+    return set(re.findall(r"\bmake ([a-z]+)\b(?=[`\s])", "".join(re.findall(r"`[^`]*`", text))))
+
+
+def listed() -> set[str]:
+    return set(re.findall(r"^  make (\w+)", run("make", "help").stdout, re.MULTILINE))
+
+
+def test_targets_exist() -> None:
+    assert listed() >= TARGETS
+
+
+def test_targets_of_the_readme_exist() -> None:
+    named = documented((ROOT / "README.md").read_text())
+    assert {"reproduce", "test"} <= named
+    assert named <= listed()
+    assert not documented("`make coffee`") <= listed()  # negative control
+
+
+def commands(text: str) -> set[str]:
+    """Sub-commands of `tandem` that a document shows."""
+    return set(re.findall(r"\btandem ([a-z]+)\b", "".join(re.findall(r"`[^`]*`", text))))
+
+
+def knows(command: str) -> bool:
+    return (
+        run(sys.executable, "-c", "from validation.cli import main; main()", command, "--help").returncode
+        == 0
+    )
+
+
+def test_commands_of_the_readme_exist() -> None:
+    named = commands((ROOT / "README.md").read_text())
+    assert {"experiment", "simulate", "compare"} <= named
+    assert {name for name in named if not knows(name)} == set()
+    assert not knows("coffee")  # negative control
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Path:
+    """A folder with the Makefile and stamps that say everything is installed."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    for stamp in (".created", ".run", ".test", ".env"):
+        (tmp_path / ".venv" / stamp).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("target", ["reproduce", "test", "env", "check"])
+def test_installs_once_and_again_when_the_project_changes(workshop: Path, target: str) -> None:
+    assert "pip install" not in run("make", "--dry-run", target, cwd=workshop).stdout
+    (workshop / "pyproject.toml").touch()
+    for stamp in (workshop / ".venv").iterdir():
+        stat = (workshop / "pyproject.toml").stat()
+        os.utime(stamp, (stat.st_atime - 10, stat.st_mtime - 10))
+    assert "pip install" in run("make", "--dry-run", target, cwd=workshop).stdout
+
+
+def test_python_that_is_too_old_is_refused_in_one_sentence(workshop: Path) -> None:
+    (workshop / ".venv" / ".created").unlink()
+    old = workshop / "python3.10"
+    old.write_text("#!/bin/sh\nexit 1\n")  # what `sys.exit(sys.version_info < (3, 11))` does there
+    old.chmod(0o755)
+    result = run("make", f"PYTHON={old}", "env", cwd=workshop)
+    assert result.returncode != 0
+    said = [line for line in result.stderr.splitlines() if not line.startswith("make")]
+    assert len(said) == 1
+    assert "Python 3.11 or newer" in said[0]
+    assert not (workshop / ".venv" / ".created").exists()
+
+
+# --- the README --------------------------------------------------------------------------------------------------
+
+
+def test_python_of_the_readme_runs(tmp_path: Path) -> None:
+    """The blocks run in order, as one script, the way a reader would paste them."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(blocks))
+    result = run(sys.executable, str(script), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
