@@ -207,11 +207,14 @@ class _Run:
         self.tables["queue"] = np.concatenate([queue, np.zeros_like(queue)], axis=1)
         self._open()
 
-    def take_log(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Hand over the filled rows of the log and of the entries, and empty both."""
-        rows, entries = int(self.cursor[ROWS]), int(self.cursor[ROW_ENTRIES])
-        self.cursor[ROWS] = self.cursor[ROW_ENTRIES] = 0
-        return self.tables["log"][:rows].copy(), self.tables["entries"][:entries].copy()
+    def move_log(
+        self, iterations: dict[str, list[NDArray[Any]]], entries: dict[str, list[NDArray[Any]]]
+    ) -> None:
+        """Append the filled rows of the log and of the entries to columns in pieces, and empty both."""
+        for columns, table, filled in ((iterations, "log", ROWS), (entries, "entries", ROW_ENTRIES)):
+            for name, pieces in columns.items():
+                pieces.append(self.tables[table][name][: self.cursor[filled]].copy())
+            self.cursor[filled] = 0
 
     def breach(self) -> PolicyBreach:
         """The broken rule in a sentence."""
@@ -269,17 +272,15 @@ def simulate(
     if not horizon > 0:
         raise ValueError(f"horizon must be positive, not {horizon}")
     run = _Run(workload, system, policy, nodes, router, seed, horizon, record_entries, python, rows=1 << 16)
-    logs: list[NDArray[Any]] = []
-    entry_logs: list[NDArray[Any]] = []
+    iteration_log = {name: list[NDArray[Any]]() for name in ITERATIONS.names or ()}
+    entry_log = {name: list[NDArray[Any]]() for name in ENTRIES_LOG.names or ()}
     while True:
         code = run.serve()
         if code == BREACH:
             raise run.breach()
         if code == QUEUE_FULL:
             run.grow_queue()
-        rows, entry_rows = run.take_log()
-        logs.append(rows)
-        entry_logs.append(entry_rows)
+        run.move_log(iteration_log, entry_log)
         if progress is not None:
             progress(min(int(run.cursor[NEXT]), len(workload)), len(workload))
         if code == DONE:
@@ -294,12 +295,8 @@ def simulate(
     for name in REQUESTS.names or ():
         if name not in requests and name not in HIDDEN:
             requests[name] = np.ascontiguousarray(known[name])
-    iterations = {name: np.concatenate([rows[name] for rows in logs]) for name in ITERATIONS.names or ()}
-    entries = None
-    if record_entries:
-        entries = {
-            name: np.concatenate([rows[name] for rows in entry_logs]) for name in ENTRIES_LOG.names or ()
-        }
+    iterations = _joined(iteration_log)
+    entries = _joined(entry_log) if record_entries else None
     meta = {
         "policy": policy.name,
         "system": system.name,
@@ -308,9 +305,16 @@ def simulate(
         "seed": seed,
         "horizon": horizon,
         "last_chunk_emits": system.last_chunk_emits,
+        "blocks": system.blocks,
+        "block_size": system.block_size,
         "versions": versions(),
     }
     return Trace(requests, iterations, entries, run.tables["gaps"], run.class_tbt, meta)
+
+
+def _joined(columns: dict[str, list[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Each column in one piece; the pieces are let go column by column, so that the memory is never needed twice."""
+    return {name: np.concatenate(columns.pop(name)) for name in list(columns)}
 
 
 @functools.cache
