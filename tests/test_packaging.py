@@ -3,6 +3,7 @@
 import email
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -239,23 +240,26 @@ def test_targets_of_the_readme_exist() -> None:
     assert not documented("`make coffee`") <= listed()  # negative control
 
 
-def commands(text: str) -> set[str]:
-    """Sub-commands of `tandem` that a document shows."""
-    return set(re.findall(r"\btandem ([a-z]+)\b", "".join(re.findall(r"`[^`]*`", text))))
+def commands(text: str) -> list[list[str]]:
+    """The lines of shell blocks that call `tandem`, split as a shell would."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [line[1:] for line in lines if line[:1] == ["tandem"]]
 
 
-def knows(command: str) -> bool:
-    return (
-        run(sys.executable, "-c", "from validation.cli import main; main()", command, "--help").returncode
-        == 0
-    )
+def tandem(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-c", "from validation.cli import main; main()", *arguments, cwd=cwd)
 
 
-def test_commands_of_the_readme_exist() -> None:
-    named = commands((ROOT / "README.md").read_text())
-    assert {"experiment", "simulate", "compare"} <= named
-    assert {name for name in named if not knows(name)} == set()
-    assert not knows("coffee")  # negative control
+def test_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """Every command line runs as printed; of an experiment, which takes minutes, its options are read."""
+    (tmp_path / "requests.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0.0,700,30\n0.5,90,4\n")
+    lines = commands((ROOT / "README.md").read_text())
+    assert {line[0] for line in lines} >= {"experiment", "simulate", "compare"}
+    for line in lines:
+        result = tandem(*line, *(["--help"] if line[0] == "experiment" else []), cwd=tmp_path)
+        assert result.returncode == 0, (line, result.stderr)
+    assert tandem("simulate", "--policy", "coffee", cwd=tmp_path).returncode == 2  # negative control
 
 
 @pytest.fixture
