@@ -6,6 +6,7 @@ to standard error.  Results are written whole or not at all.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -14,20 +15,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+import policies
+from queueing import metrics, traces
+from queueing.arrivals import Poisson
+from queueing.lengths import ArXiv, Fixed, Independent, Lengths, ShareGPT
+from queueing.policy import Policy
+from queueing.simulator import PolicyBreach, simulate
+from queueing.system import System
+from queueing.trace import Trace
+from queueing.trace_io import save
+from queueing.workload import SloClass, Workload
 from validation import experiments
 from validation.result import Result, write_atomically
 
 __all__ = ["main"]
 
+# some versions of typer bring their own copy of click; the base class of usage errors is found either way
+USAGE_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+SYSTEMS = ("mistral-7b/rtx-6000-ada",)
+
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Queueing theory of LLM-inference scheduling, held against simulation.",
 )
 
@@ -128,3 +144,264 @@ def experiment(
     else:
         print_result(result)
         typer.echo(f"plots and {name}.json are in {folder} ({result.seconds:.0f} s)")
+
+
+# --- one run, and several side by side -----------------------------------------------------------------------------
+
+FORMATS: dict[str, Callable[[Path], traces.Reading | Workload]] = {
+    "tandem": Workload.read_csv,
+    "azure": traces.read_azure,
+    "vidur": traces.read_vidur,
+    "mooncake": traces.read_mooncake,
+    "burstgpt": traces.read_burstgpt,
+}
+LENGTHS: dict[str, Callable[[], Lengths]] = {"sharegpt": ShareGPT, "arxiv": ArXiv}
+
+TraceFile = Annotated[
+    Path | None, typer.Option("--trace", help="a file of requests; without it requests are drawn")
+]
+Format = Annotated[str, typer.Option(help=f"format of the file: {', '.join(FORMATS)}")]
+LengthsOption = Annotated[
+    str, typer.Option("--lengths", help=f"{', '.join(LENGTHS)}, or PROMPT,OUTPUT in tokens")
+]
+Rate = Annotated[
+    float | None, typer.Option(help="requests/s: Poisson arrivals, or the speed a trace is replayed at")
+]
+Requests = Annotated[
+    int | None, typer.Option(help="how many requests; 2000 are drawn, a trace is taken whole")
+]
+Classes = Annotated[
+    list[str] | None, typer.Option("--class", help="SHARE:TBT_S or SHARE:TBT_S:TTFT_S, repeatable")
+]
+SystemOption = Annotated[
+    str, typer.Option("--system", help=f"MODEL/HARDWARE, one of {', '.join(SYSTEMS)}, or a file of your own")
+]
+Nodes = Annotated[int, typer.Option(min=1, help="identical nodes")]
+RouterOption = Annotated[str | None, typer.Option("--router", help=f"{', '.join(policies.router_names())}")]
+Seed = Annotated[int, typer.Option(help="seeds the drawn requests and the router")]
+Horizon = Annotated[float, typer.Option(help="stop at this time (s)")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
+
+
+def read_workload(
+    trace: Path | None,
+    form: str,
+    lengths: str,
+    rate: float | None,
+    requests: int | None,
+    classes: Sequence[str],
+    seed: int,
+) -> Workload:
+    """The requests that the options describe."""
+    rng = np.random.default_rng(seed)
+    mix = [slo_class(text) for text in classes]
+    if trace is None:
+        return Workload.generate(
+            Poisson(1.0 if rate is None else rate),
+            lengths_of(lengths),
+            2000 if requests is None else requests,
+            rng,
+            classes=mix,
+        )
+    if form not in FORMATS:
+        raise ValueError(f"there is no trace format {form!r}; known: {', '.join(FORMATS)}")
+    reading = FORMATS[form](trace)
+    if isinstance(reading, Workload):
+        workload = reading
+    else:
+        workload = reading.workload
+        for reason, rows in reading.left_out.items():
+            typer.echo(f"{trace}: {rows} of {reading.rows} rows left out: {reason}", err=True)
+    if requests is not None:
+        workload = workload.head(requests)
+    if rate is not None:
+        own = workload.summary().rate
+        if own is None:
+            raise ValueError(
+                f"{trace}: all requests arrive at once, so they cannot be replayed at {rate} requests/s"
+            )
+        workload = workload.scaled(rate / own)
+    if mix:
+        drawn = Workload.generate(Poisson(1.0), lengths_of("1,1"), len(workload), rng, classes=mix)
+        workload = dataclasses.replace(workload, tbt=drawn.tbt, ttft=drawn.ttft)
+    return workload
+
+
+def lengths_of(text: str) -> Lengths:
+    """A law of lengths by name, or fixed lengths "PROMPT,OUTPUT"."""
+    if text in LENGTHS:
+        return LENGTHS[text]()
+    prompt, comma, output = text.partition(",")
+    if comma and prompt.strip().isdigit() and output.strip().isdigit():
+        return Independent(Fixed(int(prompt)), Fixed(int(output)))
+    raise ValueError(
+        f"lengths {text!r} are not known: use {', '.join(LENGTHS)}, or PROMPT,OUTPUT such as 512,128"
+    )
+
+
+def slo_class(text: str) -> SloClass:
+    """A class of users from "SHARE:TBT_S" or "SHARE:TBT_S:TTFT_S"."""
+    parts = text.split(":")
+    try:
+        return SloClass(*(float(part) for part in parts))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"class {text!r} is not SHARE:TBT_S or SHARE:TBT_S:TTFT_S ({error})") from None
+
+
+def system_of(text: str) -> System:
+    """A system by "MODEL/HARDWARE", or read from a file."""
+    if Path(text).suffix in (".json", ".toml"):
+        return System.from_file(Path(text))
+    model, _, hardware = text.partition("/")
+    return System.named(model, hardware)
+
+
+def policy_of(text: str) -> Policy:
+    """A policy from "NAME" or "NAME:key=value,key=value"."""
+    name, _, settings = text.partition(":")
+    return policies.named(name, *(part for part in settings.split(",") if part))
+
+
+def plain(quantities: Mapping[str, metrics.Quantity]) -> dict[str, dict[str, Any]]:
+    """Quantities as JSON takes them: figures that are not finite become null."""
+    return {
+        name: {"value": q.value if math.isfinite(q.value) else None, "unit": q.unit}
+        for name, q in quantities.items()
+    }
+
+
+@app.command("simulate")
+def simulate_command(
+    policy: Annotated[
+        str, typer.Option(help=f"NAME or NAME:key=value,...; {', '.join(policies.names())}")
+    ] = "sarathi",
+    trace: TraceFile = None,
+    form: Annotated[
+        str, typer.Option("--format", help=f"format of the file: {', '.join(FORMATS)}")
+    ] = "tandem",
+    lengths: LengthsOption = "sharegpt",
+    rate: Rate = None,
+    requests: Requests = None,
+    classes: Classes = None,
+    system: SystemOption = "mistral-7b/rtx-6000-ada",
+    nodes: Nodes = 1,
+    router: RouterOption = None,
+    seed: Seed = 0,
+    horizon: Horizon = math.inf,
+    out: Annotated[
+        Path | None, typer.Option(help="save the trace: a path ending in .json, .csv or .parquet")
+    ] = None,
+    entries: Annotated[
+        bool, typer.Option(help="also record which request got which tokens in which batch")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate one policy on a trace, or on drawn requests, and print its figures."""
+    workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed)
+    run = run_one(policy, workload, system, nodes, router, seed, horizon, entries, "simulate")
+    if out is not None:
+        save(run, out)
+    figures = metrics.summary(run)
+    if as_json:
+        typer.echo(json.dumps({"meta": dict(run.meta), "figures": plain(figures)}, indent=1, default=str))
+    else:
+        show(
+            f"{run.meta['policy']} on {run.meta['system']}",
+            ["quantity", "value", "unit"],
+            figure_rows(figures),
+        )
+
+
+@app.command("compare")
+def compare_command(
+    policy: Annotated[list[str], typer.Option(help="NAME or NAME:key=value,...; give it once per policy")],
+    trace: TraceFile = None,
+    form: Annotated[
+        str, typer.Option("--format", help=f"format of the file: {', '.join(FORMATS)}")
+    ] = "tandem",
+    lengths: LengthsOption = "sharegpt",
+    rate: Rate = None,
+    requests: Requests = None,
+    classes: Classes = None,
+    system: SystemOption = "mistral-7b/rtx-6000-ada",
+    nodes: Nodes = 1,
+    router: RouterOption = None,
+    seed: Seed = 0,
+    horizon: Horizon = math.inf,
+    as_json: Json = False,
+) -> None:
+    """Simulate several policies on the same requests and print their figures side by side."""
+    workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed)
+    runs = [run_one(text, workload, system, nodes, router, seed, horizon, False, text) for text in policy]
+    figures = {text: metrics.summary(run) for text, run in zip(policy, runs, strict=True)}
+    if as_json:
+        found = {
+            text: {"meta": dict(run.meta), "figures": plain(figures[text])}
+            for text, run in zip(policy, runs, strict=True)
+        }
+        typer.echo(json.dumps(found, indent=1, default=str))
+        return
+    quantities = list(dict.fromkeys(name for each in figures.values() for name in each))
+    rows: list[list[str]] = []
+    for name in quantities:
+        unit = next(each[name].unit for each in figures.values() if name in each)
+        rows.append(
+            [
+                name,
+                unit,
+                *(figure_text(each[name].value if name in each else None) for each in figures.values()),
+            ]
+        )
+    show(f"{len(workload)} requests on {runs[0].meta['system']}", ["quantity", "unit", *policy], rows)
+
+
+def run_one(
+    policy: str,
+    workload: Workload,
+    system: str,
+    nodes: int,
+    router: str | None,
+    seed: int,
+    horizon: float,
+    entries: bool,
+    title: str,
+) -> Trace:
+    """Simulate one policy with a progress bar."""
+    chosen = policy_of(policy)
+    route = None if router is None else policies.router_named(*router.replace(":", ",").split(","))
+    with progress_bar(title, shown=True) as progress:
+        return simulate(
+            workload,
+            system_of(system),
+            chosen,
+            nodes=nodes,
+            router=route,
+            seed=seed,
+            horizon=horizon,
+            record_entries=entries,
+            progress=progress,
+        )
+
+
+def figure_rows(figures: Mapping[str, metrics.Quantity]) -> list[list[str]]:
+    """Rows of a table of quantities."""
+    return [[name, figure_text(q.value), q.unit] for name, q in figures.items()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 2 and one line on bad input, with 130 when interrupted."""
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("tandem: interrupted; nothing was written", err=True)
+        sys.exit(130)
+    except (ValueError, ImportError, OSError, PolicyBreach) as error:
+        fail(str(error))
+    except USAGE_ERROR as error:
+        fail(error.format_message())
+
+
+def fail(message: str) -> None:
+    """Say what is wrong in one line and exit with 2."""
+    typer.echo(f"tandem: {' '.join(message.split())}", err=True)
+    sys.exit(2)

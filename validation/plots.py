@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "MARKERS", "figure", "save"]
 
-# Okabe and Ito's palette, told apart by all common kinds of colour blindness; markers and dashes tell them apart in grey
+# Okabe and Ito's palette, told apart under all common kinds of colour blindness; markers do the same in grey
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
-__all__ = ["Result", "Row", "Verdict", "student_interval", "write_atomically"]
+from queueing.metrics import seed_interval
+
+__all__ = ["Result", "Row", "Verdict", "over_seeds", "write_atomically"]
 
 Verdict = Literal["reproduced", "differs", "not testable here"]
 
@@ -66,14 +67,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of independent `values` and its Student-t interval: (mean, low, high); one value has no interval."""
-    x = np.asarray(values, float)
-    mean = float(np.mean(x))
-    if len(x) < 2:
-        return mean, -math.inf, math.inf
-    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * np.std(x, ddof=1) / math.sqrt(len(x)))
-    return mean, mean - half, mean + half
+def over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """(mean, low, high) of one value per seed with its Student-t interval; a single value has none."""
+    if len(values) < 2:
+        return (float(np.mean(values)) if values else math.nan), -math.inf, math.inf
+    interval = seed_interval(values, level)
+    return interval.value, interval.low, interval.high
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
