@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import operator
 import os
 import shutil
 from collections.abc import Generator, Mapping
@@ -169,16 +170,19 @@ def _checked(table: Mapping[str, Any], name: str, where: str) -> Table:
 
 
 def _column(values: Any, kind: np.dtype[Any], where: str) -> NDArray[Any]:
+    wanted = "numbers" if kind.kind == "f" else f"integers of {8 * kind.itemsize} bits"
     try:
         if isinstance(values, np.ndarray):
-            return np.ascontiguousarray(values.astype(kind, casting="same_kind"))
-        if kind.kind == "f":
-            return np.array([float(x) for x in values], dtype=kind)
-        return np.array([int(x) for x in values], dtype=np.int64).astype(kind)
+            array = values.astype(kind, casting="same_kind")
+        elif kind.kind == "f":
+            array = np.array([float(x) for x in values], dtype=kind)
+        else:
+            array = np.array([operator.index(x) for x in values], dtype=np.int64).astype(kind)
     except (TypeError, ValueError, OverflowError) as problem:
-        raise ValueError(
-            f"{where}: {problem}; it should hold {'numbers' if kind.kind == 'f' else 'integers'}"
-        ) from None
+        raise ValueError(f"{where} should hold {wanted}: {problem}") from None
+    if kind.kind == "i" and not np.array_equal(array, values):
+        raise ValueError(f"{where} should hold {wanted}, but one is too large")
+    return np.ascontiguousarray(array)
 
 
 def _sketch(table: Table, classes: int, source: Path) -> NDArray[np.int64]:

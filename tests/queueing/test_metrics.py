@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from policies.rad import Rad
@@ -19,6 +18,7 @@ from queueing.simulator import simulate
 from queueing.system import System
 from queueing.trace import GAP_ERROR, SKETCH_BINS, Trace
 from queueing.workload import Workload
+from tests.strategies import latencies, probabilities
 
 LAW = TileLaw(128, 4e-3, 5e-6)
 STRICT, RELAXED = 0.02, 0.5
@@ -189,14 +189,14 @@ def test_tokens_from_entries_agree_with_the_books(trace):
 def test_the_sketch_keeps_its_error(trace, tbt_class):
     """At every quantile the sketch is within GAP_ERROR of the exact gap; a quarter of that error would be a lie."""
     q = np.linspace(0, 1, 201)
-    exact = np.array([m.tbt_quantile(trace, x, tbt_class) for x in q])
+    gaps = m.tbt(trace, None if tbt_class is None else m.of_class(trace, tbt_class))
+    exact = np.array([m.quantile(gaps, x) for x in q])
     sketch = np.array([tbt_sketch_quantile(trace, x, tbt_class) for x in q])
     error = np.abs(sketch - exact) / exact
     assert error.max() <= GAP_ERROR
     assert error.max() > GAP_ERROR / 4
-    assert m.tbt_count(trace, tbt_class) == len(
-        m.tbt(trace, None if tbt_class is None else m.of_class(trace, tbt_class))
-    )
+    assert m.tbt_count(trace, tbt_class) == len(gaps)
+    assert m.tbt_quantile(trace, 0.99, tbt_class) == exact[198]
     assert m.tbt_quantile(without_entries(trace), 0.99, tbt_class) == sketch[198]
 
 
@@ -233,7 +233,7 @@ def test_entries_that_contradict_the_books_are_refused(trace):
 # --- latencies and what is censored ----------------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(0, 100) | st.just(math.inf), min_size=1, max_size=40), st.floats(0, 1))
+@given(latencies(), probabilities())
 def test_a_quantile_is_the_least_value_with_enough_mass_below(values, q):
     """A share of at least q lies at or below the quantile, and of less than q below it (and then it is not larger)."""
     x = m.quantile(values, q)

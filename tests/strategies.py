@@ -1,0 +1,154 @@
+"""Every hypothesis generator of the tests, by the module whose values it makes."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import IntEnum
+from typing import Any, cast, get_type_hints
+
+import numpy as np
+from hypothesis import strategies as st
+
+from queueing.models.iteration_time import IterationTime
+from queueing.policy import Policy, Router
+from queueing.system import System
+from queueing.trace import SKETCH_BINS, Trace
+from queueing.trace_io import COLUMNS
+from queueing.workload import Workload
+
+# -- queueing.workload
+
+
+def workloads(
+    *,
+    min_requests: int = 1,
+    max_requests: int = 8,
+    max_prompt: int = 64,
+    max_output: int = 16,
+    clients: int = 3,
+    max_gap: float = 2.0,
+) -> st.SearchStrategy[Workload]:
+    """Small valid workloads: ties and bursts of arrivals, one-token prompts and outputs, mixed limits, predictions.
+
+    Shrinks towards few requests of one token that arrive together at 0, without limits and predictions.
+    """
+    gap = st.just(0.0) | st.floats(2.0**-20, max_gap)
+    tokens = st.tuples(st.integers(1, max_prompt), st.integers(1, max_output), st.integers(1, max_output))
+    limits = st.tuples(st.sampled_from([np.inf, 0.5, 0.1]), st.sampled_from([np.inf, 1.0]))
+    request = st.tuples(gap, tokens, st.integers(0, clients - 1), limits)
+    requests = st.lists(request, min_size=min_requests, max_size=max_requests)
+    return st.builds(_workload, requests, st.booleans())
+
+
+def _workload(
+    requests: list[tuple[float, tuple[int, int, int], int, tuple[float, float]]], announced: bool
+) -> Workload:
+    gaps, tokens, client, limits = zip(*requests, strict=True)
+    prompt, output, predicted = zip(*tokens, strict=True)
+    tbt, ttft = zip(*limits, strict=True)
+    return Workload(np.cumsum(gaps), prompt, output, client, tbt, ttft, predicted if announced else None)
+
+
+# -- queueing.metrics
+
+
+def latencies() -> st.SearchStrategy[list[float]]:
+    """Latencies (s) of a few requests, some of them censored (inf)."""
+    return st.lists(st.floats(0, 100) | st.just(np.inf), min_size=1, max_size=40)
+
+
+def probabilities() -> st.SearchStrategy[float]:
+    """Numbers between 0 and 1, both included."""
+    return st.floats(0, 1)
+
+
+# -- queueing.trace_io
+
+
+def columns(kind: str, rows: int) -> st.SearchStrategy[np.ndarray]:
+    """A column of any values of a dtype: for floats also nan, infinities, subnormals and -0."""
+    dtype = np.dtype(kind)
+    if dtype.kind == "f":
+        cells = st.floats(allow_nan=True, allow_infinity=True, width=64)
+    else:
+        cells = st.integers(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    return st.lists(cells, min_size=rows, max_size=rows).map(lambda values: np.array(values, dtype=dtype))
+
+
+def metas() -> st.SearchStrategy[dict[str, object]]:
+    """Meta data as a trace may carry it: nested, with infinities."""
+    plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+
+    def nested(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+        return st.lists(inner, max_size=3) | st.dictionaries(names(), inner, max_size=3)
+
+    return st.dictionaries(names(), st.recursive(plain, nested), max_size=4)
+
+
+def names() -> st.SearchStrategy[str]:
+    """Keys of meta data."""
+    return st.text(max_size=8).filter(lambda key: key != "float")
+
+
+@st.composite
+def traces(draw: st.DrawFn) -> Trace:
+    """Any columns of the right types, not a possible run: what is saved need not make sense to be kept."""
+
+    def table(name: str) -> dict[str, np.ndarray]:
+        rows = draw(st.integers(0, 3))
+        return {column: draw(columns(kind, rows)) for column, kind in COLUMNS[name].items()}
+
+    limits = draw(columns("f8", draw(st.integers(0, 2))))
+    gaps = np.zeros((len(limits), SKETCH_BINS), np.int64)
+    for row in gaps:
+        row[draw(st.lists(st.integers(0, SKETCH_BINS - 1), max_size=3))] = draw(st.integers(1, 2**62))
+    entries = table("entries") if draw(st.booleans()) else None
+    return Trace(table("requests"), table("iterations"), entries, gaps, limits, draw(metas()))
+
+
+# -- queueing.system and policies: a serving problem small enough that memory runs short
+
+
+def systems(law: IterationTime, *, most_places: int = 8) -> st.SearchStrategy[System]:
+    """Nodes with room for a few requests, so that growth preempts and long requests are rejected."""
+    memory = st.tuples(st.sampled_from([1, 4, 16]), st.integers(32, 160)).map(lambda m: (m[0], m[1] // m[0]))
+    return st.builds(
+        _system,
+        st.just(law),
+        memory,
+        max_length=st.sampled_from([100, 1000]),
+        max_running=st.sampled_from([most_places, 3, 1]),
+        last_chunk_emits=st.sampled_from([True, False]),
+    )
+
+
+def _system(law: IterationTime, memory: tuple[int, int], **limits: Any) -> System:
+    return System(law, blocks=memory[1], block_size=memory[0], name="small", **limits)
+
+
+def parameters_of(cls: type[Policy] | type[Router]) -> st.SearchStrategy[Any]:
+    """Policies or routers of one class at defaults and away from them, as far as their constructor allows."""
+    hints = get_type_hints(cls)
+    fields = {f.name: _around(hints[f.name], f.default) for f in dataclasses.fields(cast("Any", cls))}
+    return st.just(cls()) | st.fixed_dictionaries({}, optional=fields).map(lambda p: _built(cls, p)).filter(
+        bool
+    )
+
+
+def _around(kind: type[Any], default: Any) -> st.SearchStrategy[Any]:
+    if issubclass(kind, IntEnum):
+        return st.sampled_from(list(kind))
+    if kind is bool:
+        return st.booleans()
+    if kind is int:
+        return st.sampled_from([1, 2, 8, 32, 128])
+    if np.isinf(default):
+        return st.sampled_from([1.0, 2.0, 3.0])
+    return st.sampled_from([default / 4, default / 2, default * 2])
+
+
+def _built(cls: type[Any], parameters: dict[str, Any]) -> Any:
+    try:
+        return cls(**parameters)
+    except ValueError:
+        return None
