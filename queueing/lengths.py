@@ -91,18 +91,13 @@ class Moments:
 
     @classmethod
     def of(cls, prompt: ArrayLike, output: ArrayLike) -> Moments:
-        """Moments of a list of requests; sums are exact in integers."""
+        """Moments of a list of requests, each the float nearest to the exact average."""
         p, d = np.asarray(prompt, np.int64), np.asarray(output, np.int64)
         # ten products of lengths near 10^9 overflow 64 bits, so long ones are added as Python integers
         if len(p) * int(max(p.max(), d.max())) ** 2 >= 2**63:
             p, d = p.astype(object), d.astype(object)
-        n = len(p)
-        return cls(
-            *(
-                float(x)
-                for x in (p.sum() / n, d.sum() / n, (p * p).sum() / n, (d * d).sum() / n, (p * d).sum() / n)
-            )
-        )
+        sums = (p.sum(), d.sum(), (p * p).sum(), (d * d).sum(), (p * d).sum())
+        return cls(*(int(total) / len(p) for total in sums))
 
     @property
     def S(self) -> float:  # noqa: N802  # the name of the theory

@@ -31,7 +31,7 @@ class MarkovianArrivals:
     An MMPP is the case D1 = diag(rates).
     Args: d0, d1 = square matrices, 1/s, as nested sequences; off-diagonal of d0 and all of d1 >= 0; rows of d0 + d1 sum
         to 0; d1 not 0.
-    Not promised: speed; arrivals are drawn one transition at a time (about a microsecond each).
+    Not promised: speed; arrivals are drawn one transition at a time (about half a microsecond each).
     Source: M. F. Neuts, "A versatile Markovian point process", J. Appl. Prob. 16 (1979); Lucantoni, Meier-Hellstern and
         Neuts, Adv. Appl. Prob. 22 (1990).
     """

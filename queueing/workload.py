@@ -194,9 +194,8 @@ class Workload:
     ) -> Workload:
         """Draw a workload; arrival times, lengths and classes come from independent streams spawned from `rng`.
 
-        Guarantee: from generators with one seed, lengths and classes are the same for every arrival process and lengths
-        and arrivals the same for every mix of classes; a longer workload begins with the shorter one (except that
-        `TraceArrivals` and deterministic processes ignore the generator).
+        Guarantee: from generators with one seed, lengths and classes are the same for every arrival process, arrivals
+            are the same for every law of lengths and mix of classes, and a longer workload begins with the shorter one.
         Args: classes, a mix whose shares add up to 1 (none: no limits); client, the number all requests carry.
         """
         if requests < 1:

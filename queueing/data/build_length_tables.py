@@ -2,10 +2,10 @@
 
 Run as `python -m queueing.data.build_length_tables`.  The lists are read from the folder TANDEM_DATA.
 
-Method: sort the list by prompt length; cut it into strata at G cosine-spaced ranks; keep J steps of prompt quantiles per
-stratum and L quantiles of the output lengths inside it, all by linear interpolation between order statistics and rounded
-to whole tokens.  `summary` keeps figures of the list itself, so that the table can be held against them where the list
-is absent.
+Method: sort the list by prompt length; cut it into strata at G cosine-spaced ranks; keep J steps of prompt quantiles
+per stratum and L quantiles of the output lengths inside it, all by linear interpolation between order statistics and
+rounded to whole tokens.  `summary` keeps figures of the list itself, so that the table can be held against them where
+the list is absent.
 """
 
 from __future__ import annotations
