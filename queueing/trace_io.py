@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from queueing.tabular import replacing
 from queueing.trace import SKETCH_BINS, Trace
 
-__all__ = ["load", "save"]
+__all__ = ["form_of", "load", "save"]
 
 VERSION = 1
 TITLE = "tandem trace"
@@ -67,7 +67,7 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> None:
         OSError: it cannot be written.
     """
     target = Path(path)
-    form = _form(target)
+    form = form_of(target)
     tables = _tables_of(trace)
     header = {"format": TITLE, "version": VERSION, "meta": _plain(dict(trace.meta), "meta")}
     if form == ".json":
@@ -98,7 +98,7 @@ def load(path: str | os.PathLike[str]) -> Trace:
         OSError: it cannot be read.
     """
     source = Path(path)
-    form = _form(source)
+    form = form_of(source)
     top = source if form == ".json" else source / "trace.json"
     header = _read_header(top)
     names: Any = header["tables"]
@@ -132,7 +132,8 @@ def load(path: str | os.PathLike[str]) -> Trace:
     )
 
 
-def _form(path: Path) -> str:
+def form_of(path: Path) -> str:
+    """Form of trace that the suffix of `path` names; ValueError if it names none."""
     if path.suffix not in (".json", ".csv", ".parquet"):
         raise ValueError(f"{path} names no form of trace; let it end in .json, .csv or .parquet")
     return path.suffix

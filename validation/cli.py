@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import typer
@@ -29,7 +29,7 @@ from queueing.policy import Policy
 from queueing.simulator import PolicyBreach, simulate
 from queueing.system import System
 from queueing.trace import Trace
-from queueing.trace_io import save
+from queueing.trace_io import form_of, save
 from queueing.workload import SloClass, Workload
 from validation import experiments
 from validation.result import Result, write_atomically
@@ -38,6 +38,7 @@ __all__ = ["main"]
 
 # some versions of typer bring their own copy of click; the base class of usage errors is found either way
 USAGE_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+INTERRUPTED = 130  # exit code of a command that Ctrl-C stopped
 SYSTEMS = ("mistral-7b/rtx-6000-ada",)
 
 app = typer.Typer(
@@ -49,15 +50,16 @@ app = typer.Typer(
 
 
 @contextmanager
-def progress_bar(title: str, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield a callback (done, total) that draws a bar with the time left on standard error."""
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback (done, total) that draws a bar with the time left on standard error, if that is a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -136,9 +138,12 @@ def experiment(
         return
     module = experiments.load(name)
     folder = out / name
-    with progress_bar(f"experiment {name}", shown=True) as progress:
+    folder.mkdir(
+        parents=True, exist_ok=True
+    )  # a folder that cannot be written is known before the work, not after
+    with progress_bar(f"experiment {name}") as progress:
         result: Result = module.run(quick=quick, out=folder, workers=workers, progress=progress)
-    write_atomically(folder / f"{name}.json", result.to_json())
+    write_atomically(folder / f"{name}.json", result.to_json().encode())
     if as_json:
         typer.echo(result.to_json())
     else:
@@ -297,6 +302,8 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """Simulate one policy on a trace, or on drawn requests, and print its figures."""
+    if out is not None:
+        form_of(out)  # a wrong suffix is known before the work, not after
     workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed)
     run = run_one(policy, workload, system, nodes, router, seed, horizon, entries, "simulate")
     if out is not None:
@@ -369,7 +376,7 @@ def run_one(
     """Simulate one policy with a progress bar."""
     chosen = policy_of(policy)
     route = None if router is None else policies.router_named(*router.replace(":", ",").split(","))
-    with progress_bar(title, shown=True) as progress:
+    with progress_bar(title) as progress:
         return simulate(
             workload,
             system_of(system),
@@ -390,18 +397,23 @@ def figure_rows(figures: Mapping[str, metrics.Quantity]) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 and one line on bad input, with 130 when interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False)
+        code: Any = app(
+            args=given, standalone_mode=False
+        )  # some versions of typer return 130 when interrupted
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("tandem: interrupted; nothing was written", err=True)
-        sys.exit(130)
+        code = INTERRUPTED
     except (ValueError, ImportError, OSError, PolicyBreach) as error:
         fail(str(error))
     except USAGE_ERROR as error:
         fail(error.format_message())
+    if code == INTERRUPTED:
+        typer.echo("tandem: interrupted; nothing was written", err=True)
+        sys.exit(INTERRUPTED)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Say what is wrong in one line and exit with 2."""
     typer.echo(f"tandem: {' '.join(message.split())}", err=True)
     sys.exit(2)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from queueing.metrics import seed_interval
+from queueing.tabular import replacing
 
 __all__ = ["Result", "Row", "Verdict", "over_seeds", "write_atomically"]
 
@@ -75,15 +74,9 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     return interval.value, interval.low, interval.high
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it appears whole or not at all, whatever interrupts the writing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as file:
+        file.flush()
+        file.buffer.write(content)

@@ -9,7 +9,10 @@ from typing import Any
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.result import Result
 
-__all__ = ["write_plots"]
+__all__ = ["CONVENTIONS", "PROMPT_TABLE", "write_plots"]
+
+CONVENTIONS = {"decode emits first": False, "last chunk emits": True}  # value of last_chunk_emits
+PROMPT_TABLE = "p99 of prefill_end by prompt tokens, decode emits first (s)"
 
 TITLES = {
     ("decode emits first", "prefill_end"): "Prompt done (the authors' TTFT)",
@@ -30,7 +33,7 @@ def curve(axes: Any, entries: Sequence[Mapping[str, Any]], quantity: str, k: int
 
 def write_plots(result: Result, out: Path) -> list[Path]:
     """Draw medians against the rate, time between tokens, and tails by prompt length; return the files written."""
-    rates = result.tables["rates"]
+    rates = [entry for convention in CONVENTIONS for entry in result.tables[f"{convention} (s)"]]
     policies = list(dict.fromkeys(e["policy"] for e in rates))
     most = next(r.ours for r in result.rows if r.quantity.startswith("ceiling"))
     written: list[Path] = []
@@ -67,7 +70,7 @@ def write_plots(result: Result, out: Path) -> list[Path]:
         axes[0][0].legend(fontsize=7)
         written += save(drawing, out / "p99_tbt")
 
-    by_prompt = result.tables["p99 prefill_end by prompt length"]
+    by_prompt = result.tables[PROMPT_TABLE]
     buckets = [key for key in by_prompt[0] if ".." in key]
     with figure(columns=3) as (drawing, axes):
         for ax, rate in zip(axes[0], sorted({e["rate"] for e in by_prompt}), strict=False):
@@ -88,6 +91,7 @@ def write_plots(result: Result, out: Path) -> list[Path]:
                 xlabel="prompt (tokens)",
                 ylabel="99th percentile, prompt done (s)",
                 yscale="log",
+                ylim=(0.5, 500),
             )
             ax.tick_params(axis="x", labelrotation=30, labelsize=7)
         axes[0][0].legend(fontsize=7)

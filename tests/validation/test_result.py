@@ -1,0 +1,55 @@
+"""Results as JSON, intervals over seeds, and files that appear whole or not at all."""
+
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+
+from validation.result import Result, Row, over_seeds, write_atomically
+
+
+def result(**changes):
+    row = Row("gain", "percent", None, math.nan, -math.inf, math.inf, "not testable here")
+    return Result(
+        **{"name": "x", "seconds": 1.0, "seeds": [0], "versions": {"python": "3"}, "rows": [row], **changes}
+    )
+
+
+def test_json_is_one_object_with_null_for_what_is_not_a_number():
+    read = json.loads(result().to_json())
+    assert set(read) >= {"name", "seconds", "seeds", "versions", "rows"}
+    (row,) = read["rows"]
+    assert set(row) == {"quantity", "unit", "published", "ours", "low", "high", "verdict"}
+    assert row["published"] is row["ours"] is row["low"] is row["high"] is None
+
+
+def test_json_takes_numpy_numbers():
+    table = {"t": [{"a": np.float64(0.5), "b": np.int64(3)}]}
+    assert json.loads(result(tables=table).to_json())["tables"] == {"t": [{"a": 0.5, "b": 3}]}
+
+
+def test_one_seed_has_no_interval():
+    assert over_seeds([2.0]) == (2.0, -math.inf, math.inf)
+    mean, low, high = over_seeds([1.0, 3.0])
+    assert low < mean == 2.0 < high
+
+
+def test_a_file_appears_whole(tmp_path):
+    write_atomically(tmp_path / "new" / "a.txt", b"text")
+    assert (tmp_path / "new" / "a.txt").read_text() == "text"
+
+
+def test_an_interrupt_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_atomically(path, b"old")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

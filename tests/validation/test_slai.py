@@ -1,0 +1,109 @@
+"""The experiment `slai`: its arithmetic on made-up curves, and a small run of the whole."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from validation.experiments import slai
+from validation.experiments.slai_plots import CONVENTIONS, write_plots
+
+
+@given(slope=st.floats(0.5, 5), at=st.floats(0.25, 1.95), target=st.floats(0.1, 2))
+def test_crossing_is_exact_on_exponentials(slope, at, target):
+    """On medians that grow exponentially in the rate, the interpolation has no error."""
+    medians = [target * math.exp(slope * (rate - at)) for rate in slai.RATES]
+    assert slai.crossing(slai.RATES, medians, target) == pytest.approx(at, rel=1e-9)
+
+
+@given(factor=st.floats(1.05, 1.6), slope=st.floats(1, 5))
+def test_a_policy_that_carries_more_by_a_factor_gains_that_factor(factor, slope):
+    base = [0.2 * math.exp(slope * rate) for rate in slai.RATES]
+    better = [0.2 * math.exp(slope * rate / factor) for rate in slai.RATES]
+    theirs, ours = slai.crossing(slai.RATES, base, 0.5), slai.crossing(slai.RATES, better, 0.5)
+    assume(math.isfinite(theirs) and math.isfinite(ours))
+    assert slai.gains({0: ours}, {0: theirs}) == [pytest.approx(100 * (factor - 1), rel=1e-6)]
+
+
+def test_a_median_that_never_crosses_has_no_capacity():
+    assert math.isnan(slai.crossing([1.0, 2.0], [0.1, 0.2], 0.5))
+    assert slai.gains({0: math.nan}, {0: 1.0}) == []
+
+
+def test_judgement():
+    assert slai.judge(26.0, 25.0, 27.0) == "reproduced"
+    assert slai.judge(26.0, 26.5, 27.0) == "differs"
+    assert slai.judge(None, 0.0, 1.0) == "not testable here"
+
+
+def test_every_policy_sees_the_same_requests_at_every_rate():
+    """Common random numbers: a rate only scales the times of arrival."""
+    slow, fast = slai.workload(3, 0.5, 50), slai.workload(3, 1.0, 50)
+    assert np.array_equal(slow.prompt, fast.prompt)
+    assert np.array_equal(slow.tbt, fast.tbt)
+    assert slow.arrival == pytest.approx(2 * fast.arrival)
+    assert not np.array_equal(slow.prompt, slai.workload(4, 0.5, 50).prompt)  # negative control
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The whole experiment at a size of seconds: the figures mean nothing, the shape is that of the full one."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(slai, "QUICK", {"seeds": 2, "requests": 60, "sensitivity_seeds": 2})
+    patch.setattr(slai, "SENSITIVITY_RATES", (0.8, 1.6))
+    folder = tmp_path_factory.mktemp("slai")
+    calls = []
+    result = slai.run(
+        quick=True, out=folder, workers=1, progress=lambda done, total: calls.append((done, total))
+    )
+    patch.undo()
+    return result, folder, calls
+
+
+def test_rows_are_those_the_project_promises(small):
+    result, _, _ = small
+    quantities = [row.quantity for row in result.rows]
+    for measure in ("prefill_end", "ttft"):
+        for baseline in ("sarathi fcfs", "sarathi spf"):
+            assert f"capacity gain, {measure}, over {baseline}" in quantities
+    assert len(set(quantities)) == len(quantities)
+    published = next(r for r in result.rows if r.quantity == "capacity gain, prefill_end, over sarathi fcfs")
+    assert (published.published, published.unit) == (26.0, "percent")
+
+
+def test_tables_cover_every_policy_rate_and_convention(small):
+    result, _, _ = small
+    for convention in CONVENTIONS:
+        table = result.tables[f"{convention} (s)"]
+        assert {(e["policy"], e["rate"]) for e in table} == {
+            (p, r) for p in slai.POLICIES for r in slai.RATES
+        }
+
+
+def test_where_the_last_chunk_emits_the_two_measures_coincide(small):
+    result, _, _ = small
+    for entry in result.tables["last chunk emits (s)"]:
+        assert entry["median prefill_end"] == entry["median ttft"]
+    for entry in result.tables["decode emits first (s)"]:  # negative control
+        assert entry["median prefill_end"] < entry["median ttft"]
+
+
+def test_progress_counts_every_task(small):
+    _, _, calls = small
+    assert [done for done, _ in calls] == list(range(1, len(calls) + 1))
+    assert {total for _, total in calls} == {len(calls)}
+
+
+def test_plots_are_written_beside_their_data(small):
+    result, folder, _ = small
+    names = {path.name for path in folder.iterdir()}
+    assert {"median_ttft.png", "median_ttft.svg", "p99_tbt.png", "p99_by_prompt.png"} <= names
+    assert all(path.stat().st_size > 1000 for path in write_plots(result, folder))
+
+
+def test_two_workers_give_what_one_gives():
+    tasks = [slai.Task(seed, 1.0, 40, False, 1.0, 1.0, ("sarathi fcfs",)) for seed in range(3)]
+    quiet = lambda done, total: None  # noqa: E731
+    assert slai.simulate_all(tasks, 1, quiet) == slai.simulate_all(tasks, 2, quiet)
