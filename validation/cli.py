@@ -6,32 +6,27 @@ to standard error.  Results are written whole or not at all.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import policies
-from queueing import metrics, traces
-from queueing.arrivals import Poisson
-from queueing.lengths import ArXiv, Fixed, Independent, Lengths, ShareGPT
-from queueing.policy import Policy
+from queueing import metrics
 from queueing.simulator import PolicyBreach, simulate
-from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
-from queueing.workload import SloClass, Workload
+from queueing.workload import Workload
 from validation import experiments
+from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
 from validation.result import Result, write_atomically
 
 __all__ = ["main"]
@@ -50,7 +45,7 @@ app = typer.Typer(
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(title: str) -> Generator[Callable[[int, int], None]]:
     """Yield a callback (done, total) that draws a bar with the time left on standard error, if that is a terminal."""
     columns = (
         TextColumn("{task.description}"),
@@ -153,15 +148,6 @@ def experiment(
 
 # --- one run, and several side by side -----------------------------------------------------------------------------
 
-FORMATS: dict[str, Callable[[Path], traces.Reading | Workload]] = {
-    "tandem": Workload.read_csv,
-    "azure": traces.read_azure,
-    "vidur": traces.read_vidur,
-    "mooncake": traces.read_mooncake,
-    "burstgpt": traces.read_burstgpt,
-}
-LENGTHS: dict[str, Callable[[], Lengths]] = {"sharegpt": ShareGPT, "arxiv": ArXiv}
-
 TraceFile = Annotated[
     Path | None, typer.Option("--trace", help="a file of requests; without it requests are drawn")
 ]
@@ -186,85 +172,6 @@ RouterOption = Annotated[str | None, typer.Option("--router", help=f"{', '.join(
 Seed = Annotated[int, typer.Option(help="seeds the drawn requests and the router")]
 Horizon = Annotated[float, typer.Option(help="stop at this time (s)")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
-
-
-def read_workload(
-    trace: Path | None,
-    form: str,
-    lengths: str,
-    rate: float | None,
-    requests: int | None,
-    classes: Sequence[str],
-    seed: int,
-) -> Workload:
-    """The requests that the options describe."""
-    rng = np.random.default_rng(seed)
-    mix = [slo_class(text) for text in classes]
-    if trace is None:
-        return Workload.generate(
-            Poisson(1.0 if rate is None else rate),
-            lengths_of(lengths),
-            2000 if requests is None else requests,
-            rng,
-            classes=mix,
-        )
-    if form not in FORMATS:
-        raise ValueError(f"there is no trace format {form!r}; known: {', '.join(FORMATS)}")
-    reading = FORMATS[form](trace)
-    if isinstance(reading, Workload):
-        workload = reading
-    else:
-        workload = reading.workload
-        for reason, rows in reading.left_out.items():
-            typer.echo(f"{trace}: {rows} of {reading.rows} rows left out: {reason}", err=True)
-    if requests is not None:
-        workload = workload.head(requests)
-    if rate is not None:
-        own = workload.summary().rate
-        if own is None:
-            raise ValueError(
-                f"{trace}: all requests arrive at once, so they cannot be replayed at {rate} requests/s"
-            )
-        workload = workload.scaled(rate / own)
-    if mix:
-        drawn = Workload.generate(Poisson(1.0), lengths_of("1,1"), len(workload), rng, classes=mix)
-        workload = dataclasses.replace(workload, tbt=drawn.tbt, ttft=drawn.ttft)
-    return workload
-
-
-def lengths_of(text: str) -> Lengths:
-    """A law of lengths by name, or fixed lengths "PROMPT,OUTPUT"."""
-    if text in LENGTHS:
-        return LENGTHS[text]()
-    prompt, comma, output = text.partition(",")
-    if comma and prompt.strip().isdigit() and output.strip().isdigit():
-        return Independent(Fixed(int(prompt)), Fixed(int(output)))
-    raise ValueError(
-        f"lengths {text!r} are not known: use {', '.join(LENGTHS)}, or PROMPT,OUTPUT such as 512,128"
-    )
-
-
-def slo_class(text: str) -> SloClass:
-    """A class of users from "SHARE:TBT_S" or "SHARE:TBT_S:TTFT_S"."""
-    parts = text.split(":")
-    try:
-        return SloClass(*(float(part) for part in parts))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"class {text!r} is not SHARE:TBT_S or SHARE:TBT_S:TTFT_S ({error})") from None
-
-
-def system_of(text: str) -> System:
-    """A system by "MODEL/HARDWARE", or read from a file."""
-    if Path(text).suffix in (".json", ".toml"):
-        return System.from_file(Path(text))
-    model, _, hardware = text.partition("/")
-    return System.named(model, hardware)
-
-
-def policy_of(text: str) -> Policy:
-    """A policy from "NAME" or "NAME:key=value,key=value"."""
-    name, _, settings = text.partition(":")
-    return policies.named(name, *(part for part in settings.split(",") if part))
 
 
 def plain(quantities: Mapping[str, metrics.Quantity]) -> dict[str, dict[str, Any]]:
@@ -304,7 +211,7 @@ def simulate_command(
     """Simulate one policy on a trace, or on drawn requests, and print its figures."""
     if out is not None:
         form_of(out)  # a wrong suffix is known before the work, not after
-    workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed)
+    workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed, warn)
     run = run_one(policy, workload, system, nodes, router, seed, horizon, entries, "simulate")
     if out is not None:
         save(run, out)
@@ -338,7 +245,7 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Simulate several policies on the same requests and print their figures side by side."""
-    workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed)
+    workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed, warn)
     runs = [run_one(text, workload, system, nodes, router, seed, horizon, False, text) for text in policy]
     figures = {text: metrics.summary(run) for text, run in zip(policy, runs, strict=True)}
     if as_json:
@@ -375,7 +282,7 @@ def run_one(
 ) -> Trace:
     """Simulate one policy with a progress bar."""
     chosen = policy_of(policy)
-    route = None if router is None else policies.router_named(*router.replace(":", ",").split(","))
+    route = None if router is None else router_of(router)
     with progress_bar(title) as progress:
         return simulate(
             workload,
@@ -411,6 +318,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == INTERRUPTED:
         typer.echo("tandem: interrupted; nothing was written", err=True)
         sys.exit(INTERRUPTED)
+
+
+def warn(message: str) -> None:
+    """Say something on standard error and go on."""
+    typer.echo(f"tandem: {message}", err=True)
 
 
 def fail(message: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ __all__ = ["COLOURS", "MARKERS", "figure", "save"]
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -38,7 +38,7 @@ STYLE: dict[str, Any] = {
 @contextmanager
 def figure(
     columns: int = 1, rows: int = 1, width: float = 4.6, height: float = 3.4
-) -> Iterator[tuple[Figure, Any]]:
+) -> Generator[tuple[Figure, Any]]:
     """Yield a figure and its array of axes [rows, columns] in the project's style, drawn without a display."""
     try:
         import matplotlib as mpl

@@ -1,41 +1,10 @@
 """The experiment `slai`: its arithmetic on made-up curves, and a small run of the whole."""
 
-import math
-
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from validation.experiments import slai
 from validation.experiments.slai_plots import CONVENTIONS, write_plots
-
-
-@given(slope=st.floats(0.5, 5), at=st.floats(0.25, 1.95), target=st.floats(0.1, 2))
-def test_crossing_is_exact_on_exponentials(slope, at, target):
-    """On medians that grow exponentially in the rate, the interpolation has no error."""
-    medians = [target * math.exp(slope * (rate - at)) for rate in slai.RATES]
-    assert slai.crossing(slai.RATES, medians, target) == pytest.approx(at, rel=1e-9)
-
-
-@given(factor=st.floats(1.05, 1.6), slope=st.floats(1, 5))
-def test_a_policy_that_carries_more_by_a_factor_gains_that_factor(factor, slope):
-    base = [0.2 * math.exp(slope * rate) for rate in slai.RATES]
-    better = [0.2 * math.exp(slope * rate / factor) for rate in slai.RATES]
-    theirs, ours = slai.crossing(slai.RATES, base, 0.5), slai.crossing(slai.RATES, better, 0.5)
-    assume(math.isfinite(theirs) and math.isfinite(ours))
-    assert slai.gains({0: ours}, {0: theirs}) == [pytest.approx(100 * (factor - 1), rel=1e-6)]
-
-
-def test_a_median_that_never_crosses_has_no_capacity():
-    assert math.isnan(slai.crossing([1.0, 2.0], [0.1, 0.2], 0.5))
-    assert slai.gains({0: math.nan}, {0: 1.0}) == []
-
-
-def test_judgement():
-    assert slai.judge(26.0, 25.0, 27.0) == "reproduced"
-    assert slai.judge(26.0, 26.5, 27.0) == "differs"
-    assert slai.judge(None, 0.0, 1.0) == "not testable here"
 
 
 def test_every_policy_sees_the_same_requests_at_every_rate():

@@ -40,13 +40,15 @@ from policies import FIFO, SPF, STRICT_SPF, Sarathi, Slai, Vllm
 from queueing import metrics
 from queueing.arrivals import Poisson
 from queueing.lengths import ShareGPT
+from queueing.models.iteration_time import Roofline
 from queueing.models.tiling import compact_lp
 from queueing.policy import Policy
 from queueing.simulator import simulate, versions
 from queueing.system import System
 from queueing.workload import SloClass, Workload
 from validation.experiments.slai_plots import CONVENTIONS, PROMPT_TABLE, write_plots
-from validation.result import Result, Row, Verdict, over_seeds
+from validation.result import Result, Row, over_seeds
+from validation.sweep import Records, gains, judge
 
 __all__ = ["NAME", "run"]
 
@@ -102,6 +104,7 @@ def system(emits: bool = False, kappa: float = 1.0, pi: float = 1.0) -> System:
     """The testbed, with the two coefficients that are roofline guesses scaled by `kappa` and `pi`."""
     base = System.named("mistral-7b", "rtx-6000-ada")
     law = base.iteration_time
+    assert isinstance(law, Roofline)
     law = dataclasses.replace(law, per_context=kappa * law.per_context, per_pair=pi * law.per_pair)
     return dataclasses.replace(base, iteration_time=law, max_running=128, last_chunk_emits=emits)
 
@@ -138,16 +141,6 @@ def run_task(task: Task) -> list[dict[str, Any]]:
         record["p99 tbt relaxed"] = metrics.tbt_quantile(trace, 0.99, tbt_class=RELAXED)
         records.append(record)
     return records
-
-
-def crossing(rates: Sequence[float], medians: Sequence[float], target: float = TARGET) -> float:
-    """Rate at which the median first reaches `target`, on the line through (rate, log median); nan if it never does."""
-    for (r0, m0), (r1, m1) in zip(
-        zip(rates, medians, strict=True), zip(rates[1:], medians[1:], strict=True), strict=False
-    ):
-        if m0 < target <= m1:
-            return r0 + (r1 - r0) * math.log(target / m0) / math.log(m1 / m0)
-    return math.nan
 
 
 def tasks_of(size: Mapping[str, int]) -> list[Task]:
@@ -193,58 +186,15 @@ def simulate_all(
     return [record for k in range(len(tasks)) for record in results[k]]
 
 
-class Records:
-    """The records of all runs, selected by exact values of their keys and averaged over seeds."""
-
-    def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
-        self.records = records
-
-    def where(self, **values: Any) -> Records:
-        """Return the records that have all these values."""
-        return Records([r for r in self.records if all(r[k] == v for k, v in values.items())])
-
-    def by_seed(self, quantity: str) -> dict[int, list[tuple[float, float]]]:
-        """(rate, quantity) pairs of each seed, in order of rate."""
-        found: dict[int, list[tuple[float, float]]] = {}
-        for r in sorted(self.records, key=lambda r: r["rate"]):
-            found.setdefault(r["seed"], []).append((r["rate"], r[quantity]))
-        return found
-
-    def capacity(self, measure: str) -> dict[int, float]:
-        """Rate at which the median of `measure` crosses the target, by seed."""
-        return {
-            seed: crossing(*zip(*pairs, strict=True))
-            for seed, pairs in self.by_seed(f"median {measure}").items()
-        }
-
-    def medians(self, measure: str) -> list[tuple[int, float]]:
-        """(seed, median of `measure`) of records at one rate."""
-        return [(r["seed"], r[f"median {measure}"]) for r in self.records]
-
-    def mean(self, quantity: str) -> tuple[float, float, float]:
-        """Mean of `quantity` over the records with its interval."""
-        return over_seeds([r[quantity] for r in self.records])
-
-
-def gains(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
-    """Percent by which `ours` exceeds `theirs`, seed by seed; seeds in which either never crosses are left out."""
-    pairs = [(ours[s], theirs[s]) for s in ours if s in theirs]
-    return [100 * (a / b - 1) for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
-
-
-def judge(published: float | None, low: float, high: float) -> Verdict:
-    """Whether `published` lies in [low, high]."""
-    if published is None:
-        return "not testable here"
-    return "reproduced" if low <= published <= high else "differs"
-
-
 def capacity_table(main: Records) -> list[dict[str, Any]]:
     """Capacity and gains of every policy, by both measures and both conventions."""
     table: list[dict[str, Any]] = []
     for convention, emits in CONVENTIONS.items():
         for measure in MEASURES:
-            base = {name: main.where(policy=name, emits=emits).capacity(measure) for name in POLICIES}
+            base = {
+                name: main.where(policy=name, emits=emits).crossing(f"median {measure}", TARGET)
+                for name in POLICIES
+            }
             for name in POLICIES:
                 mean, low, high = over_seeds(
                     [c for c in base[name].values() if math.isfinite(c)] or [math.nan]
@@ -300,8 +250,8 @@ def sensitivity_table(records: Records) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"kappa": kappa, "pi": pi}
         for measure in MEASURES:
             for baseline in BASELINES:
-                ours = here.where(policy=FLAGSHIP).capacity(measure)
-                theirs = here.where(policy=baseline).capacity(measure)
+                ours = here.where(policy=FLAGSHIP).crossing(f"median {measure}", TARGET)
+                theirs = here.where(policy=baseline).crossing(f"median {measure}", TARGET)
                 key = f"{measure}, over {baseline}"
                 entry[key], entry[f"{key} low"], entry[f"{key} high"] = over_seeds(
                     gains(ours, theirs) or [math.nan]
@@ -313,8 +263,10 @@ def sensitivity_table(records: Records) -> list[dict[str, Any]]:
 def ceiling() -> float:
     """Most load any schedule of mixed batches can carry here (requests/s), from the compact LP."""
     machine = system()
+    law = machine.iteration_time
+    assert isinstance(law, Roofline)
     optimum = compact_lp(
-        machine.iteration_time,
+        law,
         ShareGPT().moments(),
         budget=512,
         kv_tokens=machine.kv_tokens,
@@ -353,8 +305,8 @@ def rows_of(
                 yield Row(quantity, "percent", published, entry[key], low, high, verdict)
     for rate in (1.4, 1.6):
         for measure in MEASURES:
-            base = dict(main.where(policy="sarathi fcfs", emits=False, rate=rate).medians(measure))
-            ours = dict(main.where(policy=FLAGSHIP, emits=False, rate=rate).medians(measure))
+            base = main.where(policy="sarathi fcfs", emits=False, rate=rate).values(f"median {measure}")
+            ours = main.where(policy=FLAGSHIP, emits=False, rate=rate).values(f"median {measure}")
             change, low, high = over_seeds([100 * (ours[s] / base[s] - 1) for s in base])
             published = -53.0 if measure == "prefill_end" else None
             # the abstract does not state the load, so a figure at one load neither confirms nor refutes it
