@@ -89,8 +89,9 @@ def compact_lp(
     )
     sides = np.array([1.0, 1.0, 0.0, 0.0, 0.0, -min_iterations])
     # λ ~ 1/s and r ~ 10/s, while K ~ 10^6 tokens: scale each row to unit size before solving
-    scale = np.abs(rows).max(axis=1)
-    scale[scale == 0] = 1.0  # a row without coefficients, such as a plateau of zero seconds
+    scale = np.maximum(
+        np.abs(rows).max(axis=1), 1e-12
+    )  # a row of next to nothing never binds, and stays next to nothing
     solution = linprog([-1.0, 0.0], A_ub=rows / scale[:, None], b_ub=sides / scale, method="highs")
     if solution.status != 0:
         raise ValueError(
