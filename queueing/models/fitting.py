@@ -104,9 +104,9 @@ class Measurements:
 
     def summed(self, column: Floats) -> Floats:
         """Sum of a column over the iterations of each run, shape [runs]."""
-        return np.bincount(
-            np.zeros(0, int) if self.run is None else self.run, column, minlength=self.seconds.size
-        )
+        total: Floats = np.zeros(self.seconds.size, np.float64)
+        np.add.at(total, self.run, column)
+        return total
 
 
 @dataclass(frozen=True, slots=True)
