@@ -52,7 +52,7 @@ class Measurements:
     context: Floats = dataclasses.field(default_factory=lambda: np.zeros(0))
     pairs: Floats = dataclasses.field(default_factory=lambda: np.zeros(0))
     tiled_pairs: Floats = dataclasses.field(default_factory=lambda: np.zeros(0))
-    run: NDArray[np.int64] | None = None
+    run: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         rows = np.asarray(self.tokens).size
@@ -65,7 +65,7 @@ class Measurements:
                 )
             object.__setattr__(self, name, column)
         object.__setattr__(self, "seconds", _column("seconds", self.seconds))
-        run = np.arange(rows) if self.run is None else np.asarray(self.run)
+        run = np.asarray(self.run) if np.asarray(self.run).size else np.arange(rows)
         if run.shape != (rows,) or run.dtype.kind not in "iu":
             raise ValueError(
                 "measurements need one whole number of a run per iteration; leave `run` out if each is one"
