@@ -8,8 +8,8 @@ layers without attention,
 
     total = embedding + L·(sum of the operators of a layer + one more residual addition) ,
 
-because the source times one of a layer's two residual additions; the attention table is sorted and every 16th row kept;
-the chunk sweep is kept whole.
+because the source times one of a layer's two residual additions; the attention table is sorted and every 17th row kept
+(a prime, so that the rows kept do not beat with the grid of sizes); the chunk sweep is kept whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from queueing.data import data_folder
 from queueing.tabular import Table, read_table, replacing
 
 LAYERS = 32
-EVERY = 16  # rows of the attention table per row kept
+EVERY = 17  # rows of the attention table per row kept
 MEASURED = Path(__file__).with_name("measured")
 
 TOKENWISE = {  # slice -> (table, sha256)
@@ -77,7 +77,7 @@ def tokenwise(table: Table) -> list[str]:
 
 
 def attention(table: Table) -> list[str]:
-    """Lines of a slice: every 16th row of one layer's attention kernel, by kind, batch, chunk and cache."""
+    """Lines of a slice: every 17th row of one layer's attention kernel, by kind, batch, chunk and cache."""
     names = ("is_prefill", "batch_size", "prefill_chunk_tokens", "kv_cache_tokens", "attn_ms")
     rows = sorted(zip(*(table.numbers(name) for name in names), strict=True))[::EVERY]
     return [",".join(names), *(",".join(f"{value:g}" for value in row) for row in rows)]
