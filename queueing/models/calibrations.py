@@ -6,8 +6,8 @@ No coefficient is typed in: each is fitted, on first use, to the slices in `queu
     seven chunk sizes, is the sum of its chunks' times; :class:`Roofline` is fitted to the sums, ragged last chunks
     included.  The mean batch time stored beside it averages one decode in and must not be used.
  *  Sums of kernels (the others).  Token-wise kernels give a :class:`Table` in n; attention kernels, measured apart on
-    an A800, give κ and φ.  GPU time alone: no launch gaps, no scheduler, no sampling, no output head.  So these laws are
-    lower estimates of an engine's iteration, and their steps are those of the matrix library that was measured.
+    an A800, give κ and φ.  GPU time alone: no launch gaps, no scheduler, no sampling, no output head.  So these laws
+    are lower estimates of an engine's iteration, and their steps are those of the matrix library that was measured.
 
 Attention fits, one layer, relative error:  decode kernel c + κ'·Σ L_i, prefill kernel c' + φ'·q·(h + q/2);  κ = 32κ',
 φ = 32φ', and 32c is added to every iteration, since nearly every iteration decodes; 32c' of a chunk is left out.
@@ -36,7 +36,9 @@ __all__ = ["Attention", "Calibration", "attention", "calibrated", "calibration",
 Floats = NDArray[np.float64]
 
 PROMPT = 2048  # tokens of every prompt in the chunk sweep
-KV_BANDWIDTH_ADA = 770e9  # bytes/s, a guess: 80 % of the data sheet's 960e9
+PER_CONTEXT_ADA = (
+    0.17e-6  # s per context token, a guess: 128 KiB of KV at 80 % of the data sheet's 960e9 bytes/s
+)
 PER_PAIR_ADA = 5e-9  # s per token pair, a guess of the same kind: about 105 TFLOP/s
 
 _TOKENWISE = {
@@ -154,7 +156,7 @@ def _line(x: Floats, seconds: Floats) -> tuple[float, float, Residuals]:
 def _chunked() -> Calibration:
     model, hardware = MODELS[_CHUNKS[0]], HARDWARE[_CHUNKS[1]]
     roofline, residuals = fit(Roofline, chunk_sweep())
-    guesses = {"per_context": model.kv_bytes_per_token / KV_BANDWIDTH_ADA, "per_pair": PER_PAIR_ADA}
+    guesses = {"per_context": PER_CONTEXT_ADA, "per_pair": PER_PAIR_ADA}
     combined = Combined(roofline.base, roofline.per_token, 0.0, floor=roofline.knee)
     return Calibration(
         model,
