@@ -156,7 +156,11 @@ def has_file(function: Callable[..., Any]) -> bool:
 
 
 def interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the plain-Python twin of `function`: same code object, every kernel it calls interpreted too."""
+    """Return the plain-Python twin of `function`: same code object, every kernel it calls interpreted too.
+
+    Functions without :func:`kernel` are followed as well: they do not compile, but what they call must not be entered
+    from Python in its compiled form, which has no wrapper for that.
+    """
     source = function.py_func if isinstance(function, Dispatcher) else function
     if not isinstance(source, types.FunctionType):
         return source
@@ -168,6 +172,6 @@ def interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     _twins[source] = twin  # before descending: kernels may call each other
     for name, value in _globals_used(source):
-        if isinstance(value, Dispatcher):
+        if isinstance(value, Dispatcher | types.FunctionType):
             scope[name] = interpreted(value)
     return twin

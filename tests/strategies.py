@@ -9,7 +9,7 @@ from typing import Any, cast, get_type_hints
 import numpy as np
 from hypothesis import strategies as st
 
-from queueing.models.iteration_time import IterationTime
+from queueing.models.iteration_time import Affine, Combined, IterationTime, Load, Roofline, Table, TileLaw
 from queueing.policy import Policy, Router
 from queueing.system import System
 from queueing.trace import SKETCH_BINS, Trace
@@ -152,3 +152,33 @@ def _built(cls: type[Any], parameters: dict[str, Any]) -> Any:
         return cls(**parameters)
     except ValueError:
         return None
+
+
+# -- queueing.models.iteration_time
+
+
+def laws() -> st.SearchStrategy[Any]:
+    """Laws of iteration time of every class: plausible coefficients, zeros, any tile, knees and floors, ragged tables."""
+    cost = st.just(0.0) | st.floats(1e-9, 1e-2)
+    some = st.floats(1e-6, 1e-1)
+    tile = st.integers(1, 300)
+    points = st.dictionaries(st.integers(1, 3000), some, min_size=1, max_size=12).map(lambda p: sorted(p.items()))
+    return st.one_of(
+        st.builds(Affine, some, cost, cost, cost),
+        st.builds(Roofline, some, cost, st.just(0.0) | st.floats(1e-5, 1e-2), cost, cost),
+        st.builds(TileLaw, tile, some, cost, cost, cost),
+        st.builds(Combined, some, cost, cost, cost, cost, st.floats(0.0, 30_000.0), tile),
+        st.builds(
+            lambda p, kappa, phi: Table(tuple(n for n, _ in p), tuple(s for _, s in p), kappa, phi), points, cost, cost
+        ),
+    )
+
+
+@st.composite
+def loads(draw: st.DrawFn, *, max_tokens: int = 40_000) -> Load:
+    """Loads of up to a few chunks and decodes with any history; sizes reach beyond every table."""
+    chunk = draw(st.lists(st.integers(1, max_tokens), max_size=3))
+    history = draw(st.lists(st.integers(0, 10_000), min_size=len(chunk), max_size=len(chunk)))
+    decodes = draw(st.integers(0 if chunk else 1, 300))
+    context = draw(st.integers(decodes, decodes * 8192)) if decodes else 0
+    return Load(sum(chunk) + decodes, decodes, context, np.array(chunk, np.int64), np.array(history, np.int64))

@@ -1,0 +1,246 @@
+"""The contract of policies, over every policy the package exports: a new one is held to it by being exported.
+
+Laws: the books balance (conservation of tokens and requests, causality, KV memory, monotone clock: the accountant
+replays every trace on books of its own); everything drains; nothing of the future is read; same input, same trace;
+compiled equals interpreted, bit by bit; clients are names; time has no unit; what a policy declares is what it does;
+no scheduler serves more than the minimal work that fits in the time.  The laws are the functions of `tests/laws.py`,
+and each has its negative controls in `tests/test_contract_controls.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+import policies
+from policies.admission import Admission
+from policies.catalogue import classes
+from queueing.policy import Policy, Router
+from queueing.system import System
+from queueing.workload import Workload
+from tests.accountant import audit
+from tests.laws import (
+    LAW,
+    admission_of,
+    busy_hour,
+    crowded,
+    lies,
+    reads_the_future,
+    run,
+    same_tables,
+    scales,
+    work_beyond_time,
+)
+from tests.strategies import parameters_of, systems, workloads
+
+POLICIES = classes(Policy)
+ROUTERS = classes(Router)
+DOCS = Path(policies.__file__).parents[1] / "docs" / "policies"
+
+every_policy = pytest.mark.parametrize("cls", POLICIES.values(), ids=list(POLICIES))
+small_workloads = workloads(min_requests=3, max_requests=10, max_prompt=40, max_output=40, max_gap=0.25)
+small_systems = systems(LAW)
+
+
+# -- the package: every policy and router is exported, named and documented
+
+
+def pages_missing(known: dict[str, type[Any]]) -> list[str]:
+    return [name for name in known if not (DOCS / f"{name}.md").is_file()]
+
+
+def modules_unexported(exported: set[str]) -> list[str]:
+    """Classes of policies and routers that stand in a module of the package, but not in what it exports."""
+    found: list[str] = []
+    for path in Path(policies.__file__).parent.glob("*.py"):
+        module = __import__(f"policies.{path.stem}", fromlist=["*"]) if path.stem != "__init__" else policies
+        for name, value in vars(module).items():
+            ours = isinstance(value, type) and value.__module__ == module.__name__
+            if ours and issubclass(value, Policy | Router) and name not in exported:
+                found.append(name)
+    return found
+
+
+def test_every_policy_and_router_has_a_page():
+    assert pages_missing({**POLICIES, **ROUTERS}) == []
+    assert pages_missing({"no_such_policy": Policy}) == ["no_such_policy"]  # control
+
+
+def test_every_policy_and_router_is_exported():
+    assert modules_unexported(set(policies.__all__)) == []
+    assert modules_unexported(set(policies.__all__) - {"Slai"}) == ["Slai"]  # control
+
+
+@every_policy
+def test_docstring_is_in_house_form(cls: type[Policy]):
+    text = cls.__doc__ or ""
+    for heading in ("Assumptions:", "Guarantee:", "Not promised:", "Source:", "Example:"):
+        assert heading in text, f"{cls.__name__} does not say: {heading}"
+    for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
+        assert re.search(rf"\b{field.name}\b.*:", text), f"{cls.__name__} does not explain {field.name}"
+
+
+# -- the books balance, everything drains, declared facts hold, and nobody serves more than time holds
+
+
+@every_policy
+def test_every_run_keeps_the_laws(cls: type[Policy]):
+    """Conservation, causality, KV memory, clock; nothing left when arrivals stop; declared facts; the converse.
+
+    Where at least a hundred cases are generated (the profile of continuous integration, whose cases are fixed), they
+    must reach preemption, rejection, both conventions and several nodes, or the test fails.
+    """
+    seen = dict.fromkeys(["cases", "preemption", "rejection", "emits", "nodes"], 0)
+
+    @given(workload=small_workloads, system=small_systems, policy=parameters_of(cls), nodes=st.integers(1, 3))
+    def check(workload: Workload, system: System, policy: Policy, nodes: int):
+        trace = run(workload, system, policy, nodes=nodes)
+        steps = audit(workload, system, trace, admission_of(policy))
+        assert not trace.unfinished.any(), f"{trace.unfinished.sum()} requests never end"
+        assert lies(policy, system, steps) == []
+        assert not work_beyond_time(steps)
+        marks = {
+            "cases": True,
+            "preemption": trace.requests["preemptions"].any(),
+            "rejection": trace.rejected.any(),
+            "emits": system.last_chunk_emits,
+            "nodes": nodes > 1,
+        }
+        for mark, reached in marks.items():
+            seen[mark] += bool(reached)
+            if reached and mark != "cases":
+                event(mark)
+
+    check()
+    if seen["cases"] >= 100:
+        share = {mark: count / seen["cases"] for mark, count in seen.items()}
+        grows = admission_of(cls()) == Admission.WHOLE_PROMPT  # the other rules seldom preempt, if ever
+        assert share["preemption"] >= (0.05 if grows else 0), share
+        assert min(share["rejection"], share["nodes"]) >= 0.05, share
+        assert 0.1 <= share["emits"] <= 0.9, share
+
+
+@every_policy
+@pytest.mark.parametrize("emits", [True, False])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_books_balance_under_preemption(cls: type[Policy], emits: bool, nodes: int):
+    workload, system = crowded()
+    policy = cls(admission=Admission.WHOLE_PROMPT) if hasattr(cls, "admission") else cls()  # pyright: ignore
+    system = dataclasses.replace(system, last_chunk_emits=emits)
+    trace = run(workload, system, policy, nodes=nodes)
+    audit(workload, system, trace, admission_of(policy))
+    assert trace.requests["preemptions"].sum() > 0
+    assert trace.rejected.sum() == 1
+    assert not trace.unfinished.any()
+
+
+# -- purity, and the twin
+
+
+@every_policy
+def test_compiled_is_interpreted(cls: type[Policy]):
+    """The compiled loop and its plain-Python twin write the same tables, bit by bit, and so does a second run."""
+
+    @given(workload=small_workloads, system=small_systems, policy=parameters_of(cls), nodes=st.integers(1, 2))
+    def check(workload: Workload, system: System, policy: Policy, nodes: int):
+        first = run(workload, system, policy, nodes=nodes)
+        assert same_tables(first, run(workload, system, policy, nodes=nodes, python=True)) == ""
+        assert same_tables(first, run(workload, system, policy, nodes=nodes)) == ""
+
+    check()
+
+
+# -- the future is not read
+
+
+@every_policy
+def test_future_is_not_read(cls: type[Policy]):
+    """Batches up to any moment are the same whatever arrives later and whenever unfinished outputs end."""
+
+    @given(
+        workload=small_workloads,
+        system=small_systems,
+        policy=parameters_of(cls),
+        share=st.floats(0, 1),
+        seed=st.integers(0, 2**32),
+    )
+    def check(workload: Workload, system: System, policy: Policy, share: float, seed: int):
+        assert not reads_the_future(workload, system, policy, share, seed, nodes=2)
+
+    check()
+
+
+# -- metamorphic laws
+
+
+@every_policy
+def test_clients_are_names(cls: type[Policy]):
+    """Renaming the clients changes nothing but the column of their names."""
+
+    @given(workload=small_workloads, system=small_systems, policy=parameters_of(cls), data=st.data())
+    def check(workload: Workload, system: System, policy: Policy, data: Any):
+        names = np.array(data.draw(st.permutations(range(3))))
+        renamed = Workload(
+            workload.arrival, workload.prompt, workload.output, names[workload.client], workload.tbt, workload.ttft,
+            workload.predicted,
+        )  # fmt: skip
+        assert same_tables(run(workload, system, policy), run(renamed, system, policy), but=("client",)) == ""
+
+    check()
+
+
+@every_policy
+def test_time_has_no_unit(cls: type[Policy]):
+    """With every time doubled, limits and parameters included, the same batches start at twice the time."""
+
+    @given(workload=small_workloads, system=small_systems, policy=parameters_of(cls))
+    def check(workload: Workload, system: System, policy: Policy):
+        assert scales(workload, system, policy)
+
+    check()
+
+
+# -- what a policy declares is what it does
+
+
+@every_policy
+def test_facts_are_not_modest(cls: type[Policy]):
+    """Mixed or chunked batches are declared if and only if there are some, stall-free only if nobody stalls."""
+    _, steps = busy_hour(cls())
+    facts = cls().facts
+    assert facts.mixed == any(s.chunks and s.decodes for s in steps)
+    assert facts.chunked == any(q < s.left[r] for s in steps for r, q in s.chunks.items())
+    assert facts.stall_free == all((r, 1) in s.entries for s in steps for r in s.decoding)
+
+
+# -- routing
+
+
+@pytest.mark.parametrize("cls", ROUTERS.values(), ids=list(ROUTERS))
+def test_routers_keep_the_contract(cls: type[Router]):
+    """Under every router the books of every node balance, the twin routes alike, and no future is read."""
+    policy = policies.Sarathi(token_budget=32)
+
+    @given(
+        workload=small_workloads,
+        system=small_systems,
+        router=parameters_of(cls),
+        nodes=st.integers(2, 4),
+        share=st.floats(0, 1),
+        seed=st.integers(0, 2**32),
+    )
+    def check(workload: Workload, system: System, router: Router, nodes: int, share: float, seed: int):
+        options: dict[str, Any] = {"nodes": nodes, "router": router, "seed": seed}
+        trace = run(workload, system, policy, **options)
+        audit(workload, system, trace, Admission.WHOLE_PROMPT)
+        assert same_tables(trace, run(workload, system, policy, python=True, **options)) == ""
+        assert not reads_the_future(workload, system, policy, share, seed, **options)
+
+    check()
