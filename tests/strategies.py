@@ -158,18 +158,23 @@ def _built(cls: type[Any], parameters: dict[str, Any]) -> Any:
 
 
 def laws() -> st.SearchStrategy[Any]:
-    """Laws of iteration time of every class: plausible coefficients, zeros, any tile, knees and floors, ragged tables."""
+    """Laws of iteration time of every class: any tile, knees, floors, ragged tables, zeros."""
     cost = st.just(0.0) | st.floats(1e-9, 1e-2)
     some = st.floats(1e-6, 1e-1)
     tile = st.integers(1, 300)
-    points = st.dictionaries(st.integers(1, 3000), some, min_size=1, max_size=12).map(lambda p: sorted(p.items()))
+    points = st.dictionaries(st.integers(1, 3000), some, min_size=1, max_size=12).map(
+        lambda p: sorted(p.items())
+    )
     return st.one_of(
         st.builds(Affine, some, cost, cost, cost),
         st.builds(Roofline, some, cost, st.just(0.0) | st.floats(1e-5, 1e-2), cost, cost),
         st.builds(TileLaw, tile, some, cost, cost, cost),
         st.builds(Combined, some, cost, cost, cost, cost, st.floats(0.0, 30_000.0), tile),
         st.builds(
-            lambda p, kappa, phi: Table(tuple(n for n, _ in p), tuple(s for _, s in p), kappa, phi), points, cost, cost
+            lambda p, kappa, phi: Table(tuple(n for n, _ in p), tuple(s for _, s in p), kappa, phi),
+            points,
+            cost,
+            cost,
         ),
     )
 
@@ -181,4 +186,6 @@ def loads(draw: st.DrawFn, *, max_tokens: int = 40_000) -> Load:
     history = draw(st.lists(st.integers(0, 10_000), min_size=len(chunk), max_size=len(chunk)))
     decodes = draw(st.integers(0 if chunk else 1, 300))
     context = draw(st.integers(decodes, decodes * 8192)) if decodes else 0
-    return Load(sum(chunk) + decodes, decodes, context, np.array(chunk, np.int64), np.array(history, np.int64))
+    return Load(
+        sum(chunk) + decodes, decodes, context, np.array(chunk, np.int64), np.array(history, np.int64)
+    )
