@@ -22,6 +22,7 @@ from rich.table import Table
 import policies
 from queueing import metrics
 from queueing.simulator import PolicyBreach, simulate
+from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
 from queueing.workload import Workload
@@ -34,7 +35,7 @@ __all__ = ["main"]
 # some versions of typer bring their own copy of click; the base class of usage errors is found either way
 USAGE_ERROR: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 INTERRUPTED = 130  # exit code of a command that Ctrl-C stopped
-SYSTEMS = ("mistral-7b/rtx-6000-ada",)
+
 
 app = typer.Typer(
     add_completion=False,
@@ -165,7 +166,10 @@ Classes = Annotated[
     list[str] | None, typer.Option("--class", help="SHARE:TBT_S or SHARE:TBT_S:TTFT_S, repeatable")
 ]
 SystemOption = Annotated[
-    str, typer.Option("--system", help=f"MODEL/HARDWARE, one of {', '.join(SYSTEMS)}, or a file of your own")
+    str,
+    typer.Option(
+        "--system", help=f"MODEL/HARDWARE, one of {', '.join(System.names())}, or a file of your own"
+    ),
 ]
 Nodes = Annotated[int, typer.Option(min=1, help="identical nodes")]
 RouterOption = Annotated[str | None, typer.Option("--router", help=f"{', '.join(policies.router_names())}")]
