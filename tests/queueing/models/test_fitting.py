@@ -64,7 +64,7 @@ def test_roofline_comes_back(
 ) -> None:
     law = Roofline(base + knee * token, base, token, context, pair)
     found, residuals = fit(Roofline, measured(law, np.random.default_rng(seed)))
-    agree(found, law)
+    agree(found, law, 1e-5)  # the search stops at 1e-8 of the knee, which moves a small base by more
     assert found.knee == pytest.approx(knee, rel=1e-5)
     assert residuals.relative_rmse < 1e-7
 
