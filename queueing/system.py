@@ -140,7 +140,7 @@ class System:
         try:
             document = _fields(read, "a system", cls)
             law = document["iteration_time"]
-            if not isinstance(law, dict) or law.get("law") not in LAWS:
+            if not isinstance(law, dict) or law.get("law") not in tuple(LAWS):
                 raise ValueError(f"iteration_time needs the key law, one of {', '.join(LAWS)}")
             kind_of_law = LAWS[law.pop("law")]
             document["iteration_time"] = kind_of_law(**_fields(law, kind_of_law.__name__, kind_of_law))
