@@ -1,7 +1,8 @@
 """When a waiting request may be admitted, and how much KV memory it is given at once: one rule, any policy.
 
 Notation, for a request r:  P_r tokens to prefill (what was generated before a preemption included), o_r announced
-output tokens still to come, C the context limit of the model, M the KV blocks of the node, m the watermark.
+output tokens still to come, C the context limit of the model, M the KV blocks of the node, m the watermark; l_r = o_r
+iterations until its end, or o_r + 1 if its prompt is still to be prefilled.
 
 | rule              | blocks given on admission     | admitted when                                       | grows |
 |-------------------|-------------------------------|-----------------------------------------------------|-------|
@@ -11,16 +12,17 @@ output tokens still to come, C the context limit of the model, M the KV blocks o
 | PEAK              | those of P_r                  | the peak of all admitted requests is at most M - m  | yes   |
 
 The *peak* supposes that every admitted request gets a token in every iteration from now until its announced end:
-s iterations ahead the request j holds P_j + s tokens if s <= o_j and nothing after, so that
+s iterations ahead the request j holds at most P_j + s tokens if s <= l_j and nothing after, so that
 
-    peak = max over k of  sum_j { blocks(P_j + o_k) : o_j >= o_k }.
+    peak = max over k of  sum_j { blocks(P_j + l_k) : l_j >= l_k }.
 
 Memory rises between two ends, so the ends are where to look.
 
 Assumptions: `predicted` bounds the output length (* else such a request outgrows what it was given, and grows as
 under WHOLE_PROMPT); for PEAK also that all requests decode in step.  Where nothing was announced, `predicted` is what
 the context limit allows, and ANNOUNCED_LENGTH is CONTEXT_LIMIT.
-Guarantee: under CONTEXT_LIMIT, and under ANNOUNCED_LENGTH with true bounds, nothing is ever preempted (tested).
+Guarantee: under CONTEXT_LIMIT, and under ANNOUNCED_LENGTH with true bounds, nothing is ever preempted; nor under PEAK
+with the true lengths, where prompts go in one piece and every decode runs in every batch (tested).
 Not promised: that PEAK prevents preemption where decodes wait or prompts are chunked; any of the rules' optimality.
 Sources: WHOLE_PROMPT and its watermark, vLLM (Kwon et al., SOSP 2023); CONTEXT_LIMIT, Orca (Yu et al., OSDI 2022);
 PEAK, the look-ahead of the VTC authors' server (Sheng et al., OSDI 2024), here counted in blocks.
@@ -41,6 +43,7 @@ from queueing.policy import (
     blocks_for,
     fits,
     free_blocks,
+    is_decoding,
     is_preempted,
     kernel,
     next_waiting,
@@ -117,6 +120,13 @@ def resident(view: View, batch: Batch, candidate: int, j: int) -> int:
 
 
 @kernel
+def iterations_left(view: View, r: int, j: int) -> int:
+    """Iterations until the announced end of `r`, the j-th resident: one per token, and one to prefill its prompt."""
+    decoding = j < len(view.running) and is_decoding(view, r)
+    return announced_left(view, r) + (0 if decoding else 1)
+
+
+@kernel
 def peak_blocks(view: View, batch: Batch, candidate: int) -> int:
     """Most KV blocks ever held by the running requests, those this batch admits, and `candidate`, in step."""
     residents = len(view.running) + batch.count[ENTRIES] + 1
@@ -125,11 +135,11 @@ def peak_blocks(view: View, batch: Batch, candidate: int) -> int:
         r = resident(view, batch, candidate, k)
         if r == NONE:
             continue
-        ahead = announced_left(view, r)
+        ahead = iterations_left(view, r, k)
         held = 0
         for j in range(residents):
             q = resident(view, batch, candidate, j)
-            if q != NONE and announced_left(view, q) >= ahead:
+            if q != NONE and iterations_left(view, q, j) >= ahead:
                 held += blocks_for(view, prompt_if_admitted(view, q) + ahead)
         peak = max(peak, held)
     return peak
