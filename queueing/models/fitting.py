@@ -147,7 +147,8 @@ def fit(law: type[Law], measurements: Measurements, *, tile: int | None = None) 
     :class:`Roofline` are searched among the measured sizes and then between them: the best found, not certified best.
 
     Raises:
-        ValueError: fewer runs than coefficients, or measurements that cannot tell two coefficients apart.
+        ValueError: fewer runs than coefficients, where floor, knee and a tile that is searched for count too; or
+            measurements that cannot tell two coefficients apart.
     """
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
         raise ValueError(f"a tile has a whole number of tokens, at least 1, not {tile!r}")
@@ -165,15 +166,21 @@ def _column(name: str, values: ArrayLike) -> Floats:
     return column
 
 
-def _solve(m: Measurements, law: str, columns: Sequence[Floats]) -> tuple[Floats, Floats, float]:
-    """Coefficients >= 0 of the columns, the predicted seconds, and the root of the sum of squared relative errors."""
+def _solve(
+    m: Measurements, law: str, columns: Sequence[Floats], searched: int = 0
+) -> tuple[Floats, Floats, float]:
+    """Coefficients >= 0 of the columns, the predicted seconds, and the root of the sum of squared relative errors.
+
+    `searched` parameters of the law are found outside and need a measurement each as well.
+    """
     design = np.stack([m.summed(column) for column in columns], axis=1) / m.seconds[:, None]
     scale = np.abs(design).max(axis=0)
     used = scale > 0
     free = int(used.sum())
-    if len(design) < free:
+    needed = free + searched
+    if len(design) < needed:
         raise ValueError(
-            f"{law} has {free} coefficients to fit and {len(design)} measurements; give at least {free}"
+            f"{law} has {needed} coefficients to fit and {len(design)} measurements; give at least {needed}"
         )
     scaled = design[:, used] / scale[used]
     if np.linalg.matrix_rank(scaled) < free:
@@ -202,7 +209,8 @@ def _tile_law(m: Measurements, tile: int | None) -> tuple[TileLaw, Floats]:
         raise ValueError("tiled_pairs belong to one tile; say which with tile=")
 
     def of(b: int) -> tuple[Floats, Floats, float]:
-        return _solve(m, "TileLaw", [np.ceil(m.tokens / b), m.tokens, m.tiled_pairs, m.context])
+        columns = [np.ceil(m.tokens / b), m.tokens, m.tiled_pairs, m.context]
+        return _solve(m, "TileLaw", columns, searched=1 if tile is None else 0)
 
     b, (x, predicted, _) = _best(of, TILES if tile is None else (tile,))
     return TileLaw(b, *map(float, x)), predicted
@@ -212,7 +220,8 @@ def _floored(m: Measurements, law: str, more: Sequence[Floats]) -> tuple[float, 
     """Floor n₀, coefficients of 1, max(n, n₀), `more`, context and pairs, and predicted seconds."""
 
     def of(floor: float) -> tuple[Floats, Floats, float]:
-        return _solve(m, law, [np.ones_like(m.tokens), np.maximum(m.tokens, floor), *more, *_attention(m)])
+        columns = [np.ones_like(m.tokens), np.maximum(m.tokens, floor), *more, *_attention(m)]
+        return _solve(m, law, columns, searched=1)
 
     sizes = np.unique(m.tokens)[:-1]  # a floor at the largest size would hide the slope
     if sizes.size > FLOORS:

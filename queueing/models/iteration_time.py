@@ -342,6 +342,7 @@ class Table(_Additive):
 
         Exact up to the last tile; beyond, as every table.
         """
+        tile = _plain(tile)
         if not _whole(tile) or tile < 1:
             raise ValueError(f"Table needs a whole tile of at least 1 token, not {tile!r}")
         points = {
@@ -364,11 +365,21 @@ LAWS: Mapping[str, type[_Additive]] = {
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    """Scalars of numpy as Python's, which files can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _tuple(name: str, values: Any) -> tuple[Any, ...]:
@@ -376,16 +387,17 @@ def _tuple(name: str, values: Any) -> tuple[Any, ...]:
         values = values.tolist()
     if not isinstance(values, list | tuple):
         raise ValueError(f"Table needs a list of {name}, not {values!r}")
-    return tuple(values)  # pyright: ignore[reportUnknownVariableType]
+    return tuple(map(_plain, values))
 
 
 def _check(law: Any, one_token: Callable[[], float]) -> None:
     """Refuse coefficients that are no nonnegative numbers, tiles that are no whole number, and a law of no time."""
     name = type(law).__name__
     for field in fields(law):
-        value = getattr(law, field.name)
+        value = _plain(getattr(law, field.name))
         if isinstance(value, tuple):
             continue
+        object.__setattr__(law, field.name, value)
         if field.name == "tile":
             if not _whole(value) or value < 1:
                 raise ValueError(f"{name} has tile={value!r}; give a whole number of tokens, at least 1")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queueing.hardware import HARDWARE, MODELS, Hardware
-from queueing.models.iteration_time import Affine, Load, TileLaw
+from queueing.models.iteration_time import Affine, Load, Table, TileLaw
 from queueing.system import System
 from tests.strategies import laws, systems
 
@@ -85,6 +85,19 @@ def test_named_systems_survive_a_file(name: str, tmp_path: Path) -> None:
     system = System.named(*name.split("/"))
     system.to_file(tmp_path / "s.json")
     assert System.from_file(tmp_path / "s.json") == system
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        TileLaw(np.int64(128), 4e-3, 5e-6),  # pyright: ignore[reportArgumentType]
+        Affine(np.float32(1e-3), 1e-4),  # pyright: ignore[reportArgumentType]
+        Table(tuple(np.array([1, 128])), tuple(np.array([1e-3, 2e-3]))),
+    ],
+)
+def test_numbers_of_numpy_survive_a_file(law: Any, tmp_path: Path) -> None:
+    System(law, 10).to_file(tmp_path / "s.json")
+    assert System.from_file(tmp_path / "s.json").iteration_time == law
 
 
 def test_toml_is_read(tmp_path: Path) -> None:

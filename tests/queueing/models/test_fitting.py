@@ -186,6 +186,9 @@ def rows(n: int, **more: Any) -> Measurements:
     ("make", "says"),
     [
         (lambda: fit(Affine, rows(1)), "2 coefficients to fit and 1 measurements"),
+        (lambda: fit(Roofline, rows(2)), "3 coefficients to fit and 2 measurements"),
+        (lambda: fit(Combined, rows(3)), "4 coefficients to fit and 3 measurements"),
+        (lambda: fit(TileLaw, rows(2)), "3 coefficients to fit and 2 measurements"),
         (lambda: fit(Affine, rows(5, context=np.arange(5.0) + 1, pairs=np.arange(5.0) + 1)), "cannot tell"),
         (lambda: fit(TileLaw, rows(9), tile=1), "cannot tell"),
         (lambda: fit(TileLaw, rows(9, tiled_pairs=np.ones(9))), "say which"),

@@ -186,6 +186,8 @@ def test_knee_beyond_the_table_is_kept() -> None:
         (lambda: Affine(1e-3, math.nan), "per_token=nan"),
         (lambda: Affine(0.0, 0.0), "takes 0.0 s for one token"),
         (lambda: Affine("1", 1e-4), "base='1'"),  # pyright: ignore[reportArgumentType]
+        (lambda: Affine(10**400, 1e-4), "give a finite number"),
+        (lambda: Affine(np.complex128(1.0), 1e-4), "give a finite number"),
         (lambda: Roofline(1.0, 0.0, 1e-9), "knee"),
         (lambda: Roofline(math.inf, 0.0, 1e-9), "plateau=inf"),
         (lambda: TileLaw(0, 1e-3, 0.0), "tile=0"),
