@@ -136,5 +136,6 @@ HARDWARE = {
         Hardware("a800", 80 * GIB, 2039e9, 312e12, "NVIDIA A800 80 GB data sheet: an A100 with slower links"),
         Hardware("h100", 80 * GIB, 3350e9, 989.4e12, "NVIDIA H100 80 GB SXM data sheet"),
         Hardware("a40", 48 * GIB, 696e9, 149.7e12, "NVIDIA A40 data sheet"),
+        Hardware("l40s", 48 * GIB, 864e9, 362.05e12, "NVIDIA L40S data sheet"),
     )
 }
