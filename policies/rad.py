@@ -112,11 +112,12 @@ class Rad(Policy):
     @plan
     def rad(p, memory, view, batch):
         """Decode when the tile is full, or nothing may be prefilled; else prefill."""
+        tile = min(p.tile, view.max_tokens)
         if len(view.running) == 0:
             memory.started[0] = 0  # all that the cycle started is decoded: the next begins
         decoding, oldest = decodes_and_oldest_prompt(view)
-        if decoding >= p.tile or oldest == NONE or not prefill(p, memory, view, batch, oldest):
-            serve_decodes(view, batch, p.tile, spare_blocks(p.admission))
+        if decoding >= tile or oldest == NONE or not prefill(p, memory, view, batch, oldest):
+            serve_decodes(view, batch, tile, spare_blocks(p.admission))
 
 
 @kernel

@@ -141,6 +141,26 @@ def test_books_balance_under_preemption(cls: type[Policy], emits: bool, nodes: i
     assert not trace.unfinished.any()
 
 
+@every_policy
+def test_engine_token_limit_is_kept(cls: type[Policy]):
+    """Engines that take few tokens at once: chunks are cut to fit; whole prompts need the context limit, no more."""
+
+    @given(
+        workload=small_workloads,
+        system=small_systems,
+        policy=parameters_of(cls),
+        most=st.sampled_from([1, 3, 16]),
+    )
+    def check(workload: Workload, system: System, policy: Policy, most: int):
+        most = most if policy.facts.chunked else system.max_length
+        narrow = dataclasses.replace(system, max_batch_tokens=most)
+        trace = run(workload, narrow, policy)
+        audit(workload, narrow, trace, admission_of(policy))
+        assert not trace.unfinished.any()
+
+    check()
+
+
 # -- purity, and the twin
 
 
