@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from queueing.models.iteration_time import TileLaw
-from queueing.system import System
 from queueing.workload import Workload
 
 DECODE_MODE = "running.decoding >= 128 || running.decoding == running.count ? decoding : !decoding"
@@ -45,9 +43,13 @@ workload {{
 """
 
 
-def tile_model() -> System:
-    """The same system here."""
-    return System(TileLaw(128, 4e-3, 5e-6), blocks=1 << 30, max_length=1 << 20, name="tile model")
+def rad_instance(n: int, rate: float, rng: np.random.Generator) -> Workload:
+    """`n` requests of the same law, drawn here."""
+    return Workload(
+        np.cumsum(rng.exponential(1 / rate, n)),
+        128 * rng.integers(1, 9, n),
+        np.minimum(1 + np.floor(rng.exponential(200, n)), 512).astype(int),
+    )
 
 
 class Peer(NamedTuple):
@@ -69,6 +71,13 @@ def program(rate: float, horizon: float, seed: int) -> Any:
     import pyserq  # optional: extra `peers`
 
     return pyserq.compile(source=DEPLOYMENT, workload_source=offered(rate), seed=seed, horizon=horizon * 1e6)
+
+
+def pyserq_only(compiled: Any) -> Any:
+    """Run a compiled program and look at nothing."""
+    import pyserq
+
+    return pyserq.run(compiled)
 
 
 def run_pyserq(compiled: Any, horizon: float) -> Peer:

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from benchmarks.peers import Peer, program, run_pyserq, tile_model
+from benchmarks.peers import Peer, program, run_pyserq
 from policies.rad import Rad
 from policies.sarathi import Sarathi
 from queueing import metrics as m
 from queueing.simulator import simulate
+from queueing.system import System
 from queueing.trace import Trace
 
 pytest.importorskip("pyserq", reason="pyserq is not installed (extra `peers`)")
@@ -21,7 +22,7 @@ def peer(request) -> Peer:
 
 
 def ours(peer: Peer, policy=None) -> Trace:
-    return simulate(peer.workload, tile_model(), policy or Rad(), horizon=HORIZON)
+    return simulate(peer.workload, System.rad_tile_model(), policy or Rad(), horizon=HORIZON)
 
 
 def figures(trace: Trace) -> dict[str, float]:
