@@ -24,7 +24,7 @@ __all__ = ["compiled", "fingerprint", "has_file", "interpreted", "kernel", "loop
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 njit: Any = numba.njit  # its hints do not know the options that matter here
-# without reference counts, ten times faster; inlined by force, since a call would pass a hundred words of the loop's books
+# Without reference counts: ten times faster. Inlined by force: a call would pass a hundred words of the loop's books.
 _OPTIONS = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
 _unstamped: list[Any] = []
 _twins: dict[Any, Callable[..., Any]] = {}
