@@ -33,8 +33,8 @@ from policies.rad import Rad  # noqa: E402
 from policies.sarathi import Sarathi  # noqa: E402
 from queueing import metrics  # noqa: E402
 from queueing.arrivals import Poisson  # noqa: E402
+from queueing.books import ITERATIONS  # noqa: E402
 from queueing.lengths import ShareGPT  # noqa: E402
-from queueing.loop import ITERATIONS  # noqa: E402
 from queueing.simulator import simulate, versions  # noqa: E402
 from queueing.system import System  # noqa: E402
 from queueing.trace import Trace  # noqa: E402

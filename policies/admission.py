@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from queueing.policy import (
+from queueing.batch import (
     ENTRIES,
     FIFO,
     NONE,
@@ -45,11 +45,11 @@ from queueing.policy import (
     free_blocks,
     is_decoding,
     is_preempted,
-    kernel,
     next_waiting,
     prompt_if_admitted,
     tokens_used,
 )
+from queueing.policy import kernel
 
 __all__ = [
     "ANNOUNCED_LENGTH",

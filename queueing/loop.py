@@ -24,108 +24,48 @@ same lines as plain Python (the twin), which is the oracle of the compiled one a
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from numba.extending import overload
-from numpy.typing import NDArray
 
+from queueing.batch import ENTRIES, FREE, OVERFLOW, VICTIMS, Batch, View
+from queueing.books import (
+    BREACH,
+    BUDGET,
+    BUSY,
+    CHUNK,
+    DONE,
+    DURATION,
+    FINISHED,
+    HAVE,
+    HOLDING,
+    IDLE,
+    ITERATION,
+    LOG_FULL,
+    MEMBERSHIP,
+    MEMORY,
+    NEED,
+    NEXT,
+    NOBODY,
+    NODE,
+    PLACES,
+    PREEMPTION,
+    PROGRESS,
+    QUEUE_FULL,
+    REJECTED,
+    REQUEST,
+    RESERVATION,
+    ROW_ENTRIES,
+    ROWS,
+    RULE,
+    RUNNING,
+    STAMP,
+    WAITING,
+)
 from queueing.compilation import kernel, specialised
 from queueing.models.iteration_time import Load
-from queueing.policy import ENTRIES, FREE, OVERFLOW, VICTIMS, Batch, NodeLoads, View
+from queueing.policy import NodeLoads
 from queueing.trace import gap_bin
-
-Ints = NDArray[np.int64]
-Ids = NDArray[np.uint32]  # unsigned, so that compiled code need not ask whether an index counts from the end
-
-FUTURE, WAITING, RUNNING, FINISHED, REJECTED = 0, 1, 2, 3, 4  # Requests.phase
-IDLE, BUSY, HOLDING = 0, 1, 2  # Nodes.state
-DONE, LOG_FULL, QUEUE_FULL, BREACH = 0, 1, 2, 3  # why the compiled loop returned
-
-MEMBERSHIP, PROGRESS, CHUNK, MEMORY, BUDGET, PLACES, PREEMPTION, RESERVATION, DURATION = range(1, 10)
-
-
-# The loop's books are structured arrays, one per kind of thing, so that compiled code passes few arguments.  Compiled,
-# `table.field[i]` reads the array itself; interpreted, the same words read a NamedTuple of its fields (`fields_of`).
-
-SOURCE = np.dtype(  # the workload, as only the loop sees it; one row per request, in order of arrival
-    [("arrival", "f8"), ("prompt", "i8"), ("output", "i8"), ("client", "i8"), ("tbt", "f8"), ("predicted", "i8"),
-     ("slo_class", "i8")]
-)  # fmt: skip
-REQUESTS = np.dtype(  # what the loop knows of each request; the first eleven fields are what View shows
-    [("arrival", "f8"), ("prompt", "i8"), ("prefilled", "i8"), ("decoded", "i8"), ("recomputed", "i8"),
-     ("client", "i8"), ("tbt", "f8"), ("predicted", "i8"), ("last_token", "f8"), ("blocks", "i8"), ("context", "i8"),
-     ("phase", "i8"),
-     ("stamp", "i8"),  # last batch that named the request
-     ("node", "i8"),
-     ("admitted", "f8"),  # start of the first batch that served it
-     ("prefill_end", "f8"),  # end of the batch that first completed its prompt
-     ("first_token", "f8"), ("finished", "f8"), ("preemptions", "i8"), ("longest_gap", "f8"),
-     ("late_gaps", "i8")]  # gaps longer than its tbt
-)  # fmt: skip
-NODES = np.dtype(
-    [("state", "i8"),
-     ("clock", "f8"),  # end of the last batch, or the time up to which an idle node has waited
-     ("until", "f8"),  # end of the batch in execution, or of the hold
-     ("hold", "f8"),  # where a policy writes how long to hold
-     ("seconds", "f8"),  # duration of the last batch that ended
-     ("planned", "f8"),  # duration of the batch in execution
-     ("free", "i8"),  # KV blocks
-     ("running", "i8"),  # requests holding KV blocks
-     ("head", "i8"), ("tail", "i8"),  # the waiting queue is queue[node, head:tail]
-     ("served", "i8"),  # entries of the last batch
-     ("iterations", "i8"), ("unfinished", "i8"),
-     ("work", "i8")]  # tokens known to be outstanding: prompts left, and announced outputs
-)  # fmt: skip
-DESKS = np.dtype(  # [nodes, width]: where each node's batch is written, and lists of the node
-    [("tokens", "i8"), ("reserve", "i8"), ("chunk", "i8"), ("history", "i8"), ("served_tokens", "i8"),
-     ("request", "u4"), ("victim", "u4"),
-     ("served", "u4"),  # the last batch
-     ("member", "u4")]  # requests holding KV blocks, ascending
-)  # fmt: skip
-ITERATIONS = np.dtype(
-    [("start", "f8"), ("seconds", "f8"), ("context", "i8"), ("node", "i4"), ("prefill", "i4"), ("decodes", "i4"),
-     ("blocks", "i4"), ("waiting", "i4"), ("running", "i4"), ("entries", "i4")]
-)  # fmt: skip
-ENTRIES_LOG = np.dtype([("request", "i4"), ("tokens", "i4")])  # tokens given; 0 = preempted
-
-
-class Books(NamedTuple):
-    """Everything the loop reads and writes; `shown_*` are read-only aliases for the view."""
-
-    source: Any  # SOURCE [n]
-    requests: Any  # REQUESTS [n]
-    shown: Any
-    nodes: Any  # NODES [nodes]
-    queue: Ids  # [nodes, capacity]
-    shown_queue: Ids
-    desks: Any  # DESKS [nodes, width]
-    shown_desks: Any
-    count: Ints  # [nodes, COUNTS]
-    log: Any  # ITERATIONS [rows]
-    entries: Any  # ENTRIES_LOG [rows]
-    gaps: Ints  # [classes, bins] sketch of gaps between tokens
-    cursor: Ints
-
-
-class Limits(NamedTuple):
-    """The system's limits, and when to stop."""
-
-    blocks: int
-    block_size: int
-    watermark: int
-    max_length: int
-    max_running: int
-    max_tokens: int
-    last_chunk_emits: bool
-    record_entries: bool
-    horizon: float
-
-
-# cells of the cursor: where the loop stands, and what went wrong
-NEXT, ROWS, ROW_ENTRIES, STAMP, RULE, REQUEST, HAVE, NEED, NODE, ITERATION = range(10)
-CURSOR = 10
-NOBODY = -1  # a rule about the whole batch was broken
 
 
 @kernel

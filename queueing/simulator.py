@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import platform
-from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from queueing.compilation import compiled, interpreted, loop
-from queueing.loop import (
+from queueing.batch import COUNTS
+from queueing.books import (
     BREACH,
     CURSOR,
     DESKS,
@@ -39,30 +38,21 @@ from queueing.loop import (
     ROW_ENTRIES,
     ROWS,
     RULE,
+    RULES,
     SOURCE,
     Books,
     Limits,
-    serve,
+    fields_of,
 )
-from queueing.policy import COUNTS, Policy, Router, route
+from queueing.compilation import compiled, interpreted, loop
+from queueing.loop import serve
+from queueing.policy import Policy, Router, route
 from queueing.system import System
 from queueing.trace import SKETCH_BINS, Trace
 from queueing.workload import Workload
 
 __all__ = ["PolicyBreach", "simulate", "versions"]
 
-RULES = (
-    "",
-    "membership: a batch may only name requests that have arrived at this node and are not finished, each once",
-    "progress: an empty batch may not preempt; it must hold until a later time, and not for ever if nothing more comes",
-    "tokens: a chunk has at least one token and no more than are left of the prompt; a decode has exactly one",
-    "memory: KV blocks asked for must be free",
-    "budget: a batch may not exceed the engine's token limit",
-    "places: no more requests may hold KV blocks than the engine has places for",
-    "preemption: only running requests can be preempted, each once per batch",
-    "reservation: only a waiting request reserves, and it reserves at least the tokens it is given",
-    "duration: the iteration-time model must give a positive, finite number of seconds",
-)
 HIDDEN = {
     "prefilled",
     "recomputed",
@@ -95,18 +85,6 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 def _as_is(array: NDArray[Any]) -> NDArray[Any]:
     return array
-
-
-def fields_of(table: NDArray[Any]) -> Any:
-    """The fields of a structured array as a NamedTuple of arrays over the same memory; other arrays as they are."""
-    if table.dtype.names is None:
-        return table
-    return _row_type(table.dtype.names)(*(table[name] for name in table.dtype.names))
-
-
-@functools.cache
-def _row_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Fields", names)  # pyright: ignore[reportUntypedNamedTuple]
 
 
 class _Columns:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from queueing.policy import COUNTS, ENTRIES, FREE, VICTIMS, Batch, Policy, View
+from queueing.batch import COUNTS, ENTRIES, FREE, VICTIMS, Batch, View
+from queueing.policy import Policy
 
 
 @dataclass
