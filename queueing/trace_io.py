@@ -20,9 +20,12 @@ import math
 import operator
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO, cast
 
 import numpy as np
@@ -310,14 +313,35 @@ def _replacing_folder(target: Path) -> Generator[Path]:
         raise ValueError(f"{target} is there and is not a trace; choose another name or remove it")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    part.mkdir()
     try:
+        part.mkdir()
         yield part
-        if target.exists():  # two renames, since no call replaces a folder that is not empty
-            os.replace(target, old)
-        os.replace(part, target)
+        with _uninterrupted():  # two renames, since no call replaces a folder that is not empty
+            if target.exists():
+                os.replace(target, old)
+            os.replace(part, target)
     finally:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        with _uninterrupted():
+            if old.exists() and not target.exists():
+                os.replace(old, target)
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _uninterrupted() -> Generator[None]:
+    """Put Ctrl-C off until the block is done; it reaches only the main thread."""
+    handler = signal.getsignal(signal.SIGINT)
+    if (
+        handler is None or threading.current_thread() is not threading.main_thread()
+    ):  # None: not Python's to restore
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught and callable(handler):
+            handler(*caught[0])

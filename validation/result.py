@@ -1,8 +1,9 @@
 """What an experiment returns: rows that set a published figure beside ours, with an interval and a verdict.
 
-Verdicts.  `reproduced`: the published figure lies in our range; `differs`: it does not; `not testable here`: nothing
-was published for the quantity, or not the conditions that would let it be tested.  The range is the interval [low,
-high] of the row, widened by a sensitivity range where the inputs themselves are uncertain (the experiment says how).
+Verdicts.  `reproduced`: the published figure lies in our range, or our range keeps within a published limit;
+`differs`: it does not; `not testable here`: nothing was published for the quantity, or not the conditions that would
+let it be tested, or the seeds do not settle it.  The range is the interval [low, high] of the row, widened by a
+sensitivity range where the inputs themselves are uncertain (the experiment says how, and a note gives the range).
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from validation.result import Verdict, over_seeds
 
-__all__ = ["Records", "crossing", "gains", "judge"]
+__all__ = ["Records", "crossing", "gains", "judge", "judge_limit"]
 
 
 def crossing(rates: Sequence[float], medians: Sequence[float], target: float) -> float:
@@ -49,6 +51,14 @@ class Records:
             for seed, pairs in self.by_seed(quantity).items()
         }
 
+    def at(self, quantity: str, rates: Mapping[int, float]) -> list[float]:
+        """`quantity` at the rate of each seed, on the line between the grid rates; seeds without a rate are left out."""
+        return [
+            float(np.interp(rates[seed], [rate for rate, _ in pairs], [value for _, value in pairs]))
+            for seed, pairs in self.by_seed(quantity).items()
+            if math.isfinite(rates[seed])
+        ]
+
     def values(self, quantity: str) -> dict[int, float]:
         """`quantity` by seed, of records at one rate."""
         return {r["seed"]: r[quantity] for r in self.records}
@@ -65,7 +75,14 @@ def gains(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]
 
 
 def judge(published: float | None, low: float, high: float) -> Verdict:
-    """Whether `published` lies in [low, high]."""
-    if published is None:
+    """Whether `published` lies in [low, high]; an interval of which nothing is known judges nothing."""
+    if published is None or not (math.isfinite(low) and math.isfinite(high)):
         return "not testable here"
     return "reproduced" if low <= published <= high else "differs"
+
+
+def judge_limit(limit: float, low: float, high: float) -> Verdict:
+    """Whether all of [low, high] keeps within a published upper `limit`, or exceeds it; one that does both is open."""
+    if high <= limit:
+        return "reproduced"
+    return "differs" if low > limit else "not testable here"
