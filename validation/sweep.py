@@ -52,7 +52,7 @@ class Records:
         }
 
     def at(self, quantity: str, rates: Mapping[int, float]) -> list[float]:
-        """`quantity` at the rate of each seed, on the line between the grid rates; seeds without a rate are left out."""
+        """`quantity` at the rate of each seed, on the line between grid rates; seeds without a rate are left out."""
         return [
             float(np.interp(rates[seed], [rate for rate, _ in pairs], [value for _, value in pairs]))
             for seed, pairs in self.by_seed(quantity).items()

@@ -42,6 +42,28 @@ def test_rows_are_those_the_project_promises(small):
     assert (published.published, published.unit) == (26.0, "percent")
 
 
+def test_the_verdict_on_the_gain_takes_the_range_that_a_note_gives(small):
+    """The published figure lies in the union over both coefficients, and a single wide interval in it suffices."""
+    narrow = {"prefill_end, over sarathi fcfs low": 27.0, "prefill_end, over sarathi fcfs high": 29.0}
+    wide = {"prefill_end, over sarathi fcfs low": 25.0, "prefill_end, over sarathi fcfs high": 28.0}
+    assert slai.reach_of([narrow, wide], "prefill_end", "sarathi fcfs") == (25.0, 29.0)
+    assert any("kappa and pi" in note for note in small[0].notes)
+
+
+def test_seeds_that_never_cross_are_reported():
+    tasks = [
+        slai.Task(seed, rate, 40, False, 1.0, 1.0, tuple(slai.POLICIES))
+        for seed in (0, 1)
+        for rate in (0.2, 0.4)
+    ]
+    main = slai.Records([record for task in tasks for record in slai.run_task(task)])
+    blank = {f"{slai.MEASURES[0]}, over {slai.BASELINES[0]} {end}": 0.0 for end in ("low", "high")}
+    notes = list(slai.notes_of(main, [blank]))
+    assert any(
+        note.startswith("vllm: the median prefill_end crosses 0.5 s at no rate in 2 of 2") for note in notes
+    )
+
+
 def test_tables_cover_every_policy_rate_and_convention(small):
     result, _, _ = small
     for convention in CONVENTIONS:

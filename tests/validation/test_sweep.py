@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from validation.sweep import Records, crossing, gains, judge
+from validation.sweep import Records, crossing, gains, judge, judge_limit
 
 RATES = [round(0.2 * k, 1) for k in range(1, 11)]
 
@@ -38,6 +38,18 @@ def test_judgement():
     assert judge(None, 0.0, 1.0) == "not testable here"
 
 
+def test_an_interval_of_which_nothing_is_known_reproduces_nothing():
+    """One seed, or none that crosses, has the whole line for its interval; every figure lies in it."""
+    assert judge(26.0, -math.inf, math.inf) == "not testable here"
+    assert judge_limit(0.1, -math.inf, math.inf) == "not testable here"
+
+
+def test_a_limit_is_judged_by_the_whole_interval():
+    assert judge_limit(0.1, 0.08, 0.1) == "reproduced"
+    assert judge_limit(0.1, 0.101, 0.102) == "differs"
+    assert judge_limit(0.1, 0.09, 0.11) == "not testable here"
+
+
 def test_records_are_selected_by_value_and_read_by_seed():
     records = Records(
         [{"seed": s, "rate": r, "policy": "a", "m": r * 10**s} for s in (0, 1) for r in (2.0, 1.0)]
@@ -46,3 +58,8 @@ def test_records_are_selected_by_value_and_read_by_seed():
     assert records.where(rate=1.0).values("m") == {0: 1.0, 1: 10.0}
     assert records.where(rate=3.0).records == []
     assert records.crossing("m", 15.0).keys() == {0, 1}
+
+
+def test_a_quantity_is_read_at_the_rate_of_each_seed():
+    records = Records([{"seed": s, "rate": r, "m": r * 10**s} for s in (0, 1, 2) for r in (2.0, 1.0)])
+    assert records.at("m", {0: 1.25, 1: 1.5, 2: math.nan}) == [pytest.approx(1.25), pytest.approx(15.0)]

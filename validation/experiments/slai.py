@@ -18,8 +18,8 @@ The coefficients κ (per context token) and π (per prefill pair) of the law are
 half they give the sensitivity table; the verdict on the published gain takes the union of those intervals as our range.
 
 Capacity is the rate at which the median crosses 0.5 s, read off the line through (rate, log median) between the grid
-rates on either side, seed by seed.  The grid is coarse: one of 0.02 requests/s moves the gains by up to one point, which
-is in no interval.
+rates on either side, seed by seed.  The grid is coarse: one of 0.02 requests/s moves the gains by up to one point,
+which is in no interval.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ STRICT, RELAXED = 0.1, 0.5  # s between tokens
 WARM_UP = 0.1  # share of the requests
 PROMPT_EDGES = (0, 512, 2048, 4096, 6144, 8192)  # tokens
 FULL = {"seeds": 10, "requests": 2500, "sensitivity_seeds": 10}
-QUICK = {"seeds": 3, "requests": 800, "sensitivity_seeds": 2}
+QUICK = {"seeds": 3, "requests": 800, "sensitivity_seeds": 3}
 
 POLICIES: dict[str, Policy] = {
     "vllm": Vllm(),
@@ -287,9 +287,9 @@ def notes_of(main: Records, sensitivity: Sequence[Mapping[str, Any]]) -> Iterato
     """What the rows do not say by themselves."""
     low, high = reach_of(sensitivity, MEASURES[0], BASELINES[0])
     yield (
-        f"the verdict on the capacity gain asks whether the published figure lies in [{low:.1f}, {high:.1f}] percent, the "
-        "union of the intervals with kappa and pi as they are, halved and raised by half; a row's own interval is over "
-        "seeds alone"
+        f"the verdict on the capacity gain asks whether the published figure lies in [{low:.1f}, {high:.1f}] percent, "
+        "the union of the intervals with kappa and pi as they are, halved and raised by half; a row's own interval is "
+        "over seeds alone"
     )
     for name in POLICIES:
         for measure in MEASURES:
@@ -358,7 +358,7 @@ def rows_of(
         at_own = over_seeds(flagship.at(quantity, own))
         for where, (mean, low, high) in {
             "1.4 req/s": flagship.where(rate=1.4).mean(quantity),
-            "the capacity by prefill_end": at_own,
+            "its capacity": at_own,
         }.items():
             name = f"{quantity} at {where} (published: at most)"
             yield Row(name, "s", limit, mean, low, high, judge_limit(limit, low, high))
