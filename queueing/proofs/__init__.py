@@ -1,0 +1,1 @@
+"""Certificates: evidence for a claim that is checked without trusting what produced it."""
