@@ -30,8 +30,8 @@ class Growth:
     """Growth rate of a backlog with its confidence interval, and the rate at which it is fed.
 
     `error` bounds, asymptotically in the length of the observation, each of two probabilities: that `grows` holds for a
-    system that is not overloaded, and that `grows_less_than(share)` holds for one whose backlog takes up at least that
-    share of what arrives.
+    system below its capacity, and that `grows_less_than(share)` holds for one whose backlog takes up at least that
+    share of what arrives.  Exactly at capacity `grows` holds up to a quarter more often (computed, 5 to 100 increments).
     """
 
     rate: Interval  # requests/s (or whatever the backlog is counted in, per second)
@@ -60,8 +60,8 @@ def backlog(trace: Trace, times: Floats) -> Floats:
 def growth_of(level: Floats, seconds: float, arrival_rate: float, error: float = 1e-3) -> Growth:
     """Growth of a backlog given by its `level` at m + 1 instants, `seconds` apart.
 
-    The interval is two-sided at confidence 1 - `error`; its lower end alone would err half as often, which leaves room
-    for a system exactly at capacity, whose reflected walk ends above where it began.
+    The interval is two-sided at confidence 1 - `error`; on a walk without drift its lower end alone errs half as often,
+    which leaves most of the room that a system exactly at capacity needs, whose reflected walk ends above its beginning.
     """
     if len(level) < 6:
         raise ValueError(

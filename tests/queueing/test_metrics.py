@@ -415,6 +415,26 @@ def test_batch_means_cover_quantiles():
     assert share_covering(found, math.log(10) * 1.1) < 0.5
 
 
+def test_batch_means_do_not_trust_batches_too_short_for_their_quantile():
+    """The 99 % quantile of 300 exponential series of 1000: 64 batches of 15 would give the spread of their maxima.
+
+    The 95 % interval covers at least 0.85 of the time; a true coverage of 0.93 would fall below that with probability
+    under 1e-4 (binomial).  Negative control: the batches of 15 cover less than 0.8.  A statistic
+    that no batch can show is called biased.
+    """
+    series = np.random.default_rng(17).exponential(size=(300, 1000))
+    truth = math.log(100)
+
+    def q99(values):
+        return m.quantile(values, 0.99)
+
+    assert share_covering([m.batch_means(x, q99) for x in series], truth) > 0.85
+    reach = [m.seed_interval([q99(y) for y in x[-960:].reshape(64, 15)]).half_width for x in series]
+    assert np.mean([abs(q99(x) - truth) <= r for x, r in zip(series, reach, strict=True)]) < 0.8
+    short = m.batch_means(np.r_[np.zeros(62), 50.0, 100.0], lambda v: float(np.max(v)) if len(v) > 8 else 0.0)
+    assert short.method == "batch means, 8 biased batches"
+
+
 def test_von_neumann_finds_correlation_and_only_that():
     """Under independence P(p-value < 0.1) is 0.1: 2000 samples of 32, band of 5 standard errors (error below 1e-6).
 
