@@ -31,7 +31,8 @@ class Growth:
 
     `error` bounds, asymptotically in the length of the observation, each of two probabilities: that `grows` holds for a
     system below its capacity, and that `grows_less_than(share)` holds for one whose backlog takes up at least that
-    share of what arrives.  Exactly at capacity `grows` holds up to a quarter more often (computed, 5 to 100 increments).
+    share of what arrives.  Exactly at capacity `grows` holds up to a quarter more often (computed, 5 to 100
+    increments).
     """
 
     rate: Interval  # requests/s (or whatever the backlog is counted in, per second)
@@ -61,7 +62,7 @@ def growth_of(level: Floats, seconds: float, arrival_rate: float, error: float =
     """Growth of a backlog given by its `level` at m + 1 instants, `seconds` apart.
 
     The interval is two-sided at confidence 1 - `error`; on a walk without drift its lower end alone errs half as often,
-    which leaves most of the room that a system exactly at capacity needs, whose reflected walk ends above its beginning.
+    which leaves most of the room that a system exactly at capacity needs: its reflected walk ends above its beginning.
     """
     if len(level) < 6:
         raise ValueError(
