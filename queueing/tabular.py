@@ -10,13 +10,21 @@ import csv
 import gzip
 import math
 import os
+import zlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["Table", "read_table", "replacing"]
+__all__ = ["UNREADABLE", "Table", "open_text", "read_table", "replacing"]
+
+UNREADABLE = (
+    UnicodeDecodeError,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+)  # what a file that is not text may raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
                     )
                 lines.append(reader.line_num)
                 rows.append(cells)
-    except (csv.Error, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as problem:
+    except (csv.Error, *UNREADABLE) as problem:
         raise ValueError(f"{where} is not a CSV file in UTF-8: {problem}") from None
     twice = [name for name in header if header.count(name) > 1]
     if twice:

@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from queueing.data import DATASETS, data_folder, dataset, local_copy, verified
 from queueing.lengths import Empirical
-from queueing.tabular import Table, open_text, read_table, replacing
+from queueing.tabular import UNREADABLE, Table, open_text, read_table, replacing
 from queueing.workload import ColumnError, Workload
 
 __all__ = [
@@ -108,25 +108,39 @@ def read_mooncake(path: _PathLike) -> Reading:
     names = ("timestamp", "input_length", "output_length")
     lines: list[int] = []
     cells: dict[str, list[str]] = {name: [] for name in names}
-    with open_text(where) as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                record: Any = json.loads(text)
-            except json.JSONDecodeError as problem:
-                raise ValueError(f"{where}, line {line} is not JSON: {problem}") from None
-            for name in names:
-                if not isinstance(record, dict) or name not in record:
-                    raise ValueError(
-                        f"{where}, line {line} lacks {name!r}; a Mooncake line has {', '.join(names)}"
-                    )
-                cells[name].append(str(record[name]))
-            lines.append(line)
+    try:
+        with open_text(where) as file:
+            for line, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                record = _record(text, f"{where}, line {line}")
+                for name in names:
+                    if not isinstance(record, dict) or name not in record:
+                        raise ValueError(
+                            f"{where}, line {line} lacks {name!r}; a Mooncake line has {', '.join(names)}"
+                        )
+                    cells[name].append(str(record[name]))
+                lines.append(line)
+    except UNREADABLE as problem:
+        raise ValueError(f"{where} is not JSON lines in UTF-8: {problem}") from None
     if not lines:
         raise ValueError(f"{where} is empty: give at least one line of JSON")
     table = Table(where, lines, cells)
     return _reading(table, [ms / 1000 for ms in table.numbers("timestamp")], "input_length", "output_length")
+
+
+def _record(text: str, where: str) -> Any:
+    """One line of JSON."""
+    try:
+        return json.loads(text.rstrip())
+    except json.JSONDecodeError as problem:
+        what = f"{problem.msg}, at column {problem.colno}"
+    except (
+        ValueError,
+        RecursionError,
+    ) as problem:  # numbers of thousands of digits, brackets of thousands of levels
+        what = str(problem)
+    raise ValueError(f"{where} is not JSON: {what}")
 
 
 def read_burstgpt(path: _PathLike, *, client: str | None = None) -> Reading:
@@ -190,7 +204,8 @@ def _reading(
         raise ValueError(
             f"{table.path}: all {rows} rows are left out ({', '.join(left_out)}); nothing remains to serve"
         )
-    when = when - when[kept].min()
+    with np.errstate(over="ignore"):  # times 10^308 s apart become infinite, and are refused below
+        when = when - when[kept].min()
     order = np.flatnonzero(kept)
     out_of_order = int((when[order] < np.maximum.accumulate(when[order])).sum())
     order = order[np.argsort(when[order], kind="stable")]
@@ -217,13 +232,13 @@ def _numbered(labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def _ticks(text: str, table: Table, row: int) -> int:
     """A time stamp in units of 100 ns since year 1; seven digits of the second, which `datetime` cannot hold."""
-    body, _, tail = text.strip().partition(".")
+    body, dot, tail = text.strip().partition(".")
     digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
     try:
-        if len(digits) > 7 or (tail and not digits):
+        if len(digits) > 7 or (dot and not digits):
             raise ValueError
         whole = datetime.fromisoformat(body + tail[len(digits) :])
-        since = whole.replace(tzinfo=None) - (whole.utcoffset() or datetime.min - datetime.min) - datetime.min
+        since = whole.replace(tzinfo=None) - datetime.min - (whole.utcoffset() or timedelta())
     except ValueError:
         raise ValueError(
             f"{table.path}, line {table.lines[row]}, column TIMESTAMP: {text!r} is not a time; "

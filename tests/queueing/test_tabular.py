@@ -25,6 +25,14 @@ def test_gzip_byte_order_mark_and_blank_lines_change_nothing(tmp_path: Path) -> 
         one.texts("c")
 
 
+def damaged(content: bytes) -> bytes:
+    """Compressed content with some bytes in its middle changed."""
+    packed = bytearray(gzip.compress(content))
+    for at in range(100, 160):
+        packed[at] ^= 0x5A
+    return bytes(packed)
+
+
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"a,b\n\xff\xfe,1\n")
@@ -35,6 +43,9 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a CSV file"):
         read_table(path)
     path.write_bytes(gzip.compress(b"a,b\n1,2\n" * 99)[:-12])
+    with pytest.raises(ValueError, match="not a CSV file"):
+        read_table(path)
+    path.write_bytes(damaged(b"".join(b"%d,%d\n" % (k, k * k) for k in range(3000))))
     with pytest.raises(ValueError, match="not a CSV file"):
         read_table(path)
     with pytest.raises(FileNotFoundError):

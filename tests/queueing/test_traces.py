@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from queueing.traces import (
     read_vidur,
     read_vidur_lengths,
 )
+from tests.queueing.test_tabular import damaged
 
 needs_data = pytest.mark.skipif(
     data_folder() is None, reason="TANDEM_DATA names no folder with the public traces"
@@ -107,6 +109,35 @@ def test_mooncake(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="m.jsonl") as caught:  # noqa: RUF043
             read_mooncake(written(tmp_path, text, "m.jsonl"))
         assert said in str(caught.value)
+
+
+def test_what_is_no_mooncake_trace_is_refused_by_name(tmp_path: Path) -> None:
+    """Damaged files, wrong encodings and absurd JSON end in one sentence that names the file."""
+    for content, name in (
+        ('{"timestamp": 0}'.encode("utf-16"), "m.jsonl"),
+        (b'{"timestamp": ' + b"9" * 5000 + b"}\n", "m.jsonl"),
+        (b"[" * 200_000 + b"\n", "m.jsonl"),
+        (b"plain text", "m.jsonl.gz"),
+        (gzip.compress(b"{}\n" * 1000)[:30], "m.jsonl.gz"),
+        (damaged(b"".join(b'{"timestamp": %d}\n' % (k * k) for k in range(3000))), "m.jsonl.gz"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=name) as caught:
+            read_mooncake(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_times_that_are_none_are_refused(tmp_path: Path) -> None:
+    header = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    for cell in ("hello", "2023-11-16 18:15:46.", "2023-11-16 18:15:46.12345678"):
+        with pytest.raises(ValueError, match="line 2, column TIMESTAMP"):
+            read_azure(written(tmp_path, f"{header}{cell},1,1\n"))
+    early = written(tmp_path, f"{header}0001-01-01 00:00:00+05:00,1,1\n0001-01-01 00:00:00,1,1\n")
+    assert read_azure(early).workload.arrival.tolist() == [0.0, 5 * 3600.0]
+    far = written(tmp_path, "arrival_s,prompt_tokens,output_tokens\n-1e308,1,1\n1e308,1,1\n")
+    with pytest.raises(ValueError, match="line 3, column arrival: inf"):
+        read_columns(far)
 
 
 def test_burstgpt_counts_failures(tmp_path: Path) -> None:
