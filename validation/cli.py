@@ -173,7 +173,7 @@ SystemOption = Annotated[
 ]
 Nodes = Annotated[int, typer.Option(min=1, help="identical nodes")]
 RouterOption = Annotated[str | None, typer.Option("--router", help=f"{', '.join(policies.router_names())}")]
-Seed = Annotated[int, typer.Option(help="seeds the drawn requests and the router")]
+Seed = Annotated[int, typer.Option(min=0, help="seeds the drawn requests and the router")]
 Horizon = Annotated[float, typer.Option(help="stop at this time (s)")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
 
@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )  # some versions of typer return 130 when interrupted
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except (ValueError, ImportError, OSError, PolicyBreach) as error:
+    except (ValueError, OverflowError, MemoryError, ImportError, OSError, PolicyBreach) as error:
         fail(str(error))
     except USAGE_ERROR as error:
         fail(error.format_message())

@@ -98,8 +98,10 @@ def slo_class(text: str) -> SloClass:
     """A class of users from "SHARE:TBT_S" or "SHARE:TBT_S:TTFT_S"."""
     parts = text.split(":")
     try:
+        if len(parts) not in (2, 3):
+            raise ValueError(f"{len(parts)} parts")
         return SloClass(*(float(part) for part in parts))
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"class {text!r} is not SHARE:TBT_S or SHARE:TBT_S:TTFT_S ({error})") from None
 
 
