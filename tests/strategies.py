@@ -189,3 +189,30 @@ def loads(draw: st.DrawFn, *, max_tokens: int = 40_000) -> Load:
     return Load(
         sum(chunk) + decodes, decodes, context, np.array(chunk, np.int64), np.array(history, np.int64)
     )
+
+
+# -- queueing.models.stability
+
+
+def pressing_workloads(
+    *, tile: int, decodes: int, seconds_per_token: float = 2.0**-8, most: int = 14
+) -> st.SearchStrategy[Workload]:
+    """Streams at and beyond capacity: prompts of whole tiles, bursts, and gaps near the work of what came last.
+
+    Arrival times are multiples of 2^-12 s.  Shrinks towards few short requests that come together.
+    """
+    pace = st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.25, 4.0])  # gaps in units of the last request's work
+    request = st.tuples(st.integers(1, 3), st.integers(1, decodes), pace, st.integers(0, 3))
+    return st.lists(request, min_size=1, max_size=most).map(
+        lambda requests: _pressing(requests, tile, seconds_per_token)
+    )
+
+
+def _pressing(requests: list[tuple[int, int, float, int]], tile: int, seconds: float) -> Workload:
+    prompt = [tile * p for p, _, _, _ in requests]
+    output = [d for _, d, _, _ in requests]
+    gaps = [
+        (round(pace * (p + d) * seconds * 2**12) + jitter) / 2**12 if pace else 0.0
+        for p, d, (_, _, pace, jitter) in zip(prompt, output, requests, strict=True)
+    ]
+    return Workload(np.cumsum([0.0, *gaps[:-1]]), prompt, output)
