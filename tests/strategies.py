@@ -194,16 +194,24 @@ def loads(draw: st.DrawFn, *, max_tokens: int = 40_000) -> Load:
 # -- queueing.models.stability
 
 
+PACES = (0.0, 0.5, 1.0, 1.0, 1.25, 4.0)  # gaps between arrivals in units of the last request's work
+
+
 def pressing_workloads(
-    *, tile: int, decodes: int, seconds_per_token: float = 2.0**-8, most: int = 14
+    *,
+    tile: int,
+    decodes: int,
+    seconds_per_token: float = 2.0**-8,
+    least: int = 1,
+    most: int = 14,
+    paces: tuple[float, ...] = PACES,
 ) -> st.SearchStrategy[Workload]:
     """Streams at and beyond capacity: prompts of whole tiles, bursts, and gaps near the work of what came last.
 
     Arrival times are multiples of 2^-12 s.  Shrinks towards few short requests that come together.
     """
-    pace = st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.25, 4.0])  # gaps in units of the last request's work
-    request = st.tuples(st.integers(1, 3), st.integers(1, decodes), pace, st.integers(0, 3))
-    return st.lists(request, min_size=1, max_size=most).map(
+    request = st.tuples(st.integers(1, 3), st.integers(1, decodes), st.sampled_from(paces), st.integers(0, 3))
+    return st.lists(request, min_size=least, max_size=most).map(
         lambda requests: _pressing(requests, tile, seconds_per_token)
     )
 
