@@ -143,9 +143,9 @@ def mixed_constant(law: ExactLaw, budget: int, decodes: int) -> Bound:
 def work_conserving_constant(law: ExactLaw, longest: int) -> Bound:
     """K of any policy whose batches hold min(b, loadable) tokens:  w(b - 1)(L - 1) + t(b - 1),  L = max (p + d).
 
-    Here t(n) is affine, or affine with a plateau, and b is the largest batch allowed, at which t(n)/n is least.
-    A batch of n < b tokens meets at most n requests, so R(n) = w·n·L.  If short batches waste nothing beyond some m < b - 1,
-    then m stands for b - 1 above; if none does, K = 0.  In tokens (W/w, Q*/w) and with t(b - 1) <= t(b):
+    Here t(n) is affine, or affine with a plateau, and b is the largest batch allowed, at which t(n)/n is least.  A
+    batch of n < b tokens meets at most n requests, so R(n) = w·n·L.  If no batch of more than m < b - 1 tokens wastes
+    anything, m stands for b - 1 above; if none does, K = 0.  In tokens (W/w, Q*/w) and with t(b - 1) <= t(b):
     (b - 1)(L - 1) + b.  Hence the stability of every work-conserving policy, the theorem of arXiv 2504.07347, for
     bounded lengths and without fluid limits.
 
