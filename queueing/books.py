@@ -22,6 +22,7 @@ IDLE, BUSY, HOLDING = 0, 1, 2  # Nodes.state
 DONE, LOG_FULL, QUEUE_FULL, BREACH = 0, 1, 2, 3  # why the compiled loop returned
 
 MEMBERSHIP, PROGRESS, CHUNK, MEMORY, BUDGET, PLACES, PREEMPTION, RESERVATION, DURATION = range(1, 10)
+ROUTING, COUNTING = 10, 11
 RULES = (
     "",
     "membership: a batch may only name requests that have arrived at this node and are not finished, each once",
@@ -33,6 +34,8 @@ RULES = (
     "preemption: only running requests can be preempted, each once per batch",
     "reservation: only a waiting request reserves, and it reserves at least the tokens it is given",
     "duration: the iteration-time model must give a positive, finite number of seconds",
+    "routing: a router names one of the nodes",
+    "counts: a batch has no fewer than zero entries and victims, and no more than the engine has places for",
 )
 
 
@@ -111,8 +114,9 @@ class Limits(NamedTuple):
 
 
 # cells of the cursor: where the loop stands, and what went wrong
-NEXT, ROWS, ROW_ENTRIES, STAMP, RULE, REQUEST, HAVE, NEED, NODE, ITERATION = range(10)
-CURSOR = 10
+NEXT, ROWS, ROW_ENTRIES, STAMP, RULE, REQUEST, HAVE, NEED, NODE, ITERATION, HOLDS = range(11)
+CURSOR = 11
+HOLDS_AT_ONCE = 1 << 16  # then the loop looks in on Python, so that Ctrl-C ends a policy that holds and holds
 NOBODY = -1  # a rule about the whole batch was broken
 
 

@@ -2,21 +2,24 @@
 
 A function decorated with :func:`kernel` is compiled when it is called from compiled code.  :func:`interpreted` returns
 its plain-Python twin, in which every kernel it calls is interpreted too, so that a debugger steps through the very
-lines that ran compiled.  :func:`fingerprint` names a function by its source and by the source of every kernel and the
+lines that ran compiled.  :func:`fingerprint` names a function by its code and by the code of every kernel and the
 value of every constant it uses; the compiled loop is cached on disk under that name, so that an edit of a helper in
 another file can never meet stale machine code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import types
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 __all__ = ["compiled", "fingerprint", "has_file", "interpreted", "kernel", "loop", "specialised"]
@@ -31,14 +34,15 @@ _twins: dict[Any, Callable[..., Any]] = {}
 
 
 def kernel(function: _F) -> _F:
-    """Compile `function` with the compiled code that calls it; from Python, call its :func:`interpreted` twin.
+    """Compile `function` with the compiled code that calls it; called from Python, its :func:`interpreted` twin runs.
 
     Reference counting of arrays is off, so kernels may slice arrays but not make new ones.
     """
     dispatcher = njit(function, **_OPTIONS)
-    if has_file(function):
-        dispatcher.enable_caching()
-        _unstamped.append(dispatcher)
+    # it has no wrapper for calls from Python: keep no entry point, and answer such a call with the twin
+    dispatcher._insert = lambda *_, **__: None  # noqa: SLF001
+    dispatcher._compile_for_args = lambda *_, **__: interpreted(function)  # noqa: SLF001
+    _keep(dispatcher)
     return cast("_F", dispatcher)
 
 
@@ -75,11 +79,19 @@ def _loop(function: types.FunctionType, arguments: tuple[Callable[..., Any], ...
     copy = types.FunctionType(function.__code__, function.__globals__, function.__name__)
     copy.__qualname__ = f"{function.__name__}_{digest}"
     copy.__module__ = function.__module__
-    dispatcher = njit(copy, _nrt=False, no_cfunc_wrapper=True, cache=keep)
+    dispatcher = njit(copy, _nrt=False, no_cfunc_wrapper=True)
     if keep:
-        _unstamped.append(dispatcher)
+        _keep(dispatcher)
     _stamp_caches()
     return dispatcher
+
+
+def _keep(dispatcher: Any) -> None:
+    """Keep machine code on disk, if the source lies in a file and there is a place to write."""
+    if has_file(dispatcher.py_func):
+        with contextlib.suppress(RuntimeError):  # nowhere to write
+            dispatcher.enable_caching()
+            _unstamped.append(dispatcher)
 
 
 def _stamp_caches() -> None:
@@ -93,6 +105,7 @@ def _stamp_caches() -> None:
         file = dispatcher._cache._cache_file  # noqa: SLF001
         file._source_stamp = fingerprint(dispatcher)  # noqa: SLF001
         file._load_index = functools.partial(_index_or_nothing, file._load_index)  # noqa: SLF001
+        file._load_data = functools.partial(_data_or_missing, file._load_data)  # noqa: SLF001
 
 
 def _index_or_nothing(load: Callable[[], dict[Any, str]]) -> dict[Any, str]:
@@ -100,6 +113,13 @@ def _index_or_nothing(load: Callable[[], dict[Any, str]]) -> dict[Any, str]:
         return load()
     except Exception:  # noqa: BLE001  # whatever unpickling another version's entries raises, compile again
         return {}
+
+
+def _data_or_missing(load: Callable[[str], Any], name: str) -> Any:
+    try:
+        return load(name)
+    except Exception as trouble:  # a damaged file is as good as none, which numba knows by OSError
+        raise OSError(name) from trouble
 
 
 def _globals_used(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
@@ -111,40 +131,59 @@ def _globals_used(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
     for name in names:
         if name in function.__globals__:
-            yield name, function.__globals__[name]
+            value = function.__globals__[name]
+            yield name, value
+            if isinstance(value, types.ModuleType):  # module.constant, module.kernel
+                yield from ((f"{name}.{a}", getattr(value, a)) for a in names if hasattr(value, a))
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         yield name, cell.cell_contents
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
-    """Digest of the source of `function`, of every kernel it reaches, and of the constants it reads."""
-    seen: set[int] = set()
+    """Digest of the code of `function`, of every kernel it reaches, and of the constants it reads, each by its name."""
     digest = hashlib.sha256(repr(_OPTIONS).encode())
-    stack: list[Any] = [function]
-    while stack:
-        value = stack.pop()
+    seen: set[int] = set()
+
+    def note(*parts: Any) -> None:
+        digest.update(repr(parts).encode())
+
+    def visit(name: str, value: Any) -> None:
         value = value.py_func if isinstance(value, Dispatcher) else value
         if isinstance(value, types.FunctionType):
+            note(name, "function", value.__name__)
             if id(value) in seen:
-                continue
+                return
             seen.add(id(value))
-            digest.update(_source(value).encode())
-            stack += [v for _, v in _globals_used(value)]
+            note_code(value.__code__)
+            for k, default in enumerate(value.__defaults__ or ()):
+                visit(f"default {k}", default)
+            for used in _globals_used(value):
+                visit(*used)
+        elif isinstance(value, types.CodeType):
+            note_code(value)
+        elif isinstance(value, np.ndarray):
+            note(name, value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest())
+        elif isinstance(value, type) and issubclass(value, Enum):
+            note(name, [(m.name, m.value) for m in value])
         elif isinstance(value, type) and hasattr(value, "_fields"):
-            digest.update(repr((value.__qualname__, value._fields)).encode())  # pyright: ignore
-        elif isinstance(value, int | float | str | tuple):
-            digest.update(repr(value).encode())
+            note(name, value.__qualname__, value._fields)
+        elif isinstance(value, tuple):
+            note(name, type(value).__name__, len(value))
+            for k, item in enumerate(value):
+                visit(f"{name}[{k}]", item)
+        elif value is None or isinstance(value, bool | int | float | complex | str | np.generic):
+            note(name, type(value).__name__, value)
+
+    def note_code(code: types.CodeType) -> None:
+        note(code.co_code, code.co_names, code.co_varnames, code.co_freevars)
+        for k, constant in enumerate(code.co_consts):
+            visit(
+                f"constant {k}",
+                tuple(sorted(map(repr, constant))) if isinstance(constant, frozenset) else constant,
+            )
+
+    visit("", function)
     return digest.hexdigest()[:32]
-
-
-def _source(function: types.FunctionType) -> str:
-    try:
-        return inspect.getsource(function)
-    except OSError:  # typed at a prompt: the code object stands in for its text
-        code = function.__code__
-        return repr(
-            (code.co_code, [c for c in code.co_consts if not isinstance(c, types.CodeType)], code.co_names)
-        )
 
 
 def has_file(function: Callable[..., Any]) -> bool:

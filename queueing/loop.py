@@ -34,11 +34,14 @@ from queueing.books import (
     BUDGET,
     BUSY,
     CHUNK,
+    COUNTING,
     DONE,
     DURATION,
     FINISHED,
     HAVE,
     HOLDING,
+    HOLDS,
+    HOLDS_AT_ONCE,
     IDLE,
     ITERATION,
     LOG_FULL,
@@ -55,6 +58,7 @@ from queueing.books import (
     REJECTED,
     REQUEST,
     RESERVATION,
+    ROUTING,
     ROW_ENTRIES,
     ROWS,
     RULE,
@@ -244,7 +248,7 @@ def allocate(k, now, batch, b, limits):
         tokens += q
         short = held - b.requests.blocks[r] * limits.block_size
         if short > 0:
-            need = (short + limits.block_size - 1) // limits.block_size
+            need = (short - 1) // limits.block_size + 1  # cannot overflow
             if need > free:
                 return breach(b, MEMORY, k, iteration, r, free, need), 0, 0, 0, 0
             free -= need
@@ -386,6 +390,8 @@ def advance(k, until, more, plan, p, memory, law, law_p, b, limits):
     width = b.desks.request.shape[1]
     while True:
         if b.nodes.state[k] != IDLE:
+            if b.nodes.state[k] == HOLDING and math.isinf(b.nodes.until[k]) and not more:
+                return breach(b, PROGRESS, k, b.nodes.iterations[k], NOBODY, 0, 0)
             if b.nodes.until[k] > until:
                 return DONE
             if b.nodes.state[k] == BUSY:
@@ -408,6 +414,8 @@ def advance(k, until, more, plan, p, memory, law, law_p, b, limits):
         batch = desk(k, b)
         plan(p, memory, look(k, b, limits), batch)
         entries = batch.count[ENTRIES]
+        if not (0 <= entries <= width and 0 <= batch.count[VICTIMS] <= width):
+            return breach(b, COUNTING, k, b.nodes.iterations[k], NOBODY, width, entries)
         if batch.count[OVERFLOW] != 0:
             return breach(b, PLACES, k, b.nodes.iterations[k], NOBODY, width, width + 1)
         code = evict(k, batch, b)
@@ -421,6 +429,9 @@ def advance(k, until, more, plan, p, memory, law, law_p, b, limits):
                 return breach(b, PROGRESS, k, b.nodes.iterations[k], NOBODY, 0, 0)
             b.nodes.until[k] = resume
             b.nodes.state[k] = HOLDING
+            b.cursor[HOLDS] += 1
+            if b.cursor[HOLDS] % HOLDS_AT_ONCE == 0:
+                return LOG_FULL
             continue
         code, tokens, decodes, context, chunks = allocate(k, now, batch, b, limits)
         if code != DONE:
@@ -456,6 +467,8 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
         k = 0
         if count > 1:
             k = router(router_p, i, draws, NodeLoads(b.nodes.unfinished, b.nodes.work))
+            if not 0 <= k < count:
+                return breach(b, ROUTING, 0, 0, i, count - 1, k)
         if not make_room(k, b, 0):
             return QUEUE_FULL
         deliver(i, k, b, limits)

@@ -35,6 +35,7 @@ from queueing.books import (
     QUEUE_FULL,
     REQUEST,
     REQUESTS,
+    ROUTING,
     ROW_ENTRIES,
     ROWS,
     RULE,
@@ -130,7 +131,7 @@ class _Run:
         n = len(workload)
         self._python = python
         places = system.max_running
-        width = places + 1
+        width = min(places, n + 64) + 1  # the loop refuses a batch that names more requests than there are
         predicted = workload.predicted
         self.class_tbt, slo_class = np.unique(workload.tbt, return_inverse=True)
         source = np.zeros(n, SOURCE)
@@ -189,8 +190,7 @@ class _Run:
                 route_by.body.compiled, route_by.parameters(),
             )  # fmt: skip
         self._loop, self._bodies, self._draws = run, bodies, draws
-        self.policy = policy
-
+        self.policy, self.router = policy, route_by
         self._open()
 
     def _open(self) -> None:
@@ -221,8 +221,9 @@ class _Run:
         c = self.cursor
         who = "the batch" if c[REQUEST] == NOBODY else f"request {c[REQUEST]}"
         numbers = f" ({c[NEED]} asked for, {c[HAVE]} allowed)" if c[HAVE] or c[NEED] else ""
+        culprit = self.router if c[RULE] == ROUTING else self.policy
         return PolicyBreach(
-            f"{self.policy.name} broke a rule in iteration {c[ITERATION]} of node {c[NODE]} "
+            f"{culprit.name} broke a rule in iteration {c[ITERATION]} of node {c[NODE]} "
             f"(t = {self.tables['nodes']['clock'][c[NODE]]:.6g} s), {who}{numbers}: {RULES[c[RULE]]}"
         )
 

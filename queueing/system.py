@@ -59,8 +59,8 @@ class System:
             raise ValueError(f"a system needs a law of iteration time, not {self.iteration_time!r}")
         for limit in ("blocks", "block_size", "max_length", "max_running", "max_batch_tokens"):
             value: Any = getattr(self, limit)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**62:
-                raise ValueError(f"a system has {limit}={value!r}; give a whole number from 1 to 2^62")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+                raise ValueError(f"a system has {limit}={value!r}; give a whole number from 1 to 2^31 - 1")
         if not isinstance(self.last_chunk_emits, bool):
             raise ValueError(f"a system has last_chunk_emits={self.last_chunk_emits!r}; give true or false")
         mark: Any = self.watermark
@@ -74,7 +74,7 @@ class System:
     @property
     def watermark_blocks(self) -> int:
         """Blocks that admission leaves free: at least one, so that a lone request always finds room to grow."""
-        return max(1, int(self.watermark * self.blocks)) if self.blocks < 2**31 else 1
+        return max(1, int(self.watermark * self.blocks))
 
     @property
     def kv_tokens(self) -> int:

@@ -166,6 +166,29 @@ def _reserves_too_little(p, memory, view, batch):
         _entry(batch, 0, 20, 19)
 
 
+def _fewer_than_no_entries(p, memory, view, batch):
+    _behave(view, batch)
+    if view.iteration == 2:
+        batch.count[0] = -1
+
+
+def _fewer_than_no_victims(p, memory, view, batch):
+    _behave(view, batch)
+    if view.iteration == 2:
+        batch.count[1] = -1
+
+
+def _more_entries_than_it_wrote(p, memory, view, batch):
+    _behave(view, batch)
+    if view.iteration == 2:
+        batch.count[0] = 1 << 40
+
+
+def _reserves_without_bound(p, memory, view, batch):
+    if view.iteration == 0:
+        _entry(batch, 0, 20, (1 << 63) - 1)
+
+
 BREACHES: list[tuple[Callable[..., Any], str, str, int]] = [
     (_future_request, "membership", "request 5", 2),
     (_finished_request, "membership", "request 2", 2),
@@ -186,6 +209,10 @@ BREACHES: list[tuple[Callable[..., Any], str, str, int]] = [
     (_preempts_twice, "preemption", "request 1", 2),
     (_reserves_twice, "reservation", "request 1", 2),
     (_reserves_too_little, "reservation", "request 0", 0),
+    (_fewer_than_no_entries, "counts", "the batch", 2),
+    (_fewer_than_no_victims, "counts", "the batch", 2),
+    (_more_entries_than_it_wrote, "counts", "the batch", 2),
+    (_reserves_without_bound, "memory", "request 0", 0),
 ]
 
 
@@ -223,15 +250,56 @@ def test_behaving_breaks_nothing():
     assert trace.finished.all()
 
 
-def test_compiled_loop_breaches_as_its_twin():
-    workload, system = breach_cases(_chunk_too_long)
-    policy = broken(_chunk_too_long)
+@pytest.mark.parametrize("body", [_chunk_too_long, _reserves_without_bound])
+def test_compiled_loop_breaches_as_its_twin(body: Callable[..., Any]):
+    workload, system = breach_cases(body)
+    policy = broken(body)
     sentences: list[str] = []
     for python in (True, False):
         with pytest.raises(PolicyBreach) as caught:
             simulate(workload, system, policy, python=python)
         sentences.append(str(caught.value))
     assert sentences[0] == sentences[1]
+
+
+@pytest.mark.parametrize("prompts", [[20, 5000], [20, 50]])
+def test_nobody_may_wait_for_an_arrival_that_never_comes(prompts: list[int]):
+    """Held until the next arrival, which is the last one, and is turned away or held in its turn."""
+
+    def holds(p, memory, view, batch):
+        hold(batch, np.inf)
+
+    system = System(LAW, blocks=100, max_running=16, name="small")
+    with pytest.raises(PolicyBreach, match=": progress:"):
+        simulate(Workload([0.0, 1.0], prompts, [9, 9]), system, broken(holds), python=True)
+
+
+def test_a_policy_that_holds_and_holds_can_be_interrupted():
+    """Ctrl-C reaches Python, because the loop looks in after some thousand holds."""
+    calls: list[int] = []
+
+    def progress(arrived: int, all_of_them: int) -> None:
+        calls.append(arrived)
+        raise KeyboardInterrupt
+
+    def dawdles(p, memory, view, batch):
+        hold(batch, view.now + 1e-9)
+
+    system = System(LAW, blocks=100, max_running=16, name="small")
+    with pytest.raises(KeyboardInterrupt):
+        simulate(Workload([0.0], [20], [9]), system, broken(dawdles), progress=progress)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("place", [2, -1, -3, 1 << 32])
+def test_a_router_names_a_node(place: int):
+    def astray(p, i, draws, loads):
+        return place
+
+    router = dataclasses.dataclass(frozen=True)(type("Astray", (Router,), {"way": route(astray)}))()
+    workload, system = breach_cases(_behaves)
+    with pytest.raises(PolicyBreach, match=r"Astray broke a rule .*request 0\b.*: routing:"):
+        simulate(workload, system, broken(_behaves), nodes=2, router=router, python=True)
 
 
 class Odd:
