@@ -250,6 +250,8 @@ def compare_command(
 ) -> None:
     """Simulate several policies on the same requests and print their figures side by side."""
     workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed, warn)
+    for text in policy:
+        policy_of(text)  # all of them, before the first run
     runs = [run_one(text, workload, system, nodes, router, seed, horizon, False, text) for text in policy]
     figures = {text: metrics.summary(run) for text, run in zip(policy, runs, strict=True)}
     if as_json:

@@ -108,7 +108,8 @@ from queueing.models.iteration_time import Affine
 from queueing.simulator import simulate
 from queueing.system import System
 from queueing.workload import Workload
-trace = simulate(Workload([0.0] * 5, [20] * 5, [9] * 5), System(Affine(2.0**-6, 2.0**-10), blocks=100), Mine(), python=PYTHON)
+workload, system = Workload([0.0] * 5, [20] * 5, [9] * 5), System(Affine(2.0**-6, 2.0**-10), blocks=100)
+trace = simulate(workload, system, Mine(), python=PYTHON)
 print(trace.iterations["prefill"][0])
 """
 POLICY = """
