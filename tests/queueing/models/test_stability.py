@@ -51,7 +51,7 @@ TAU = 2.0**-6  # s
 
 
 def system(law: Any, emits: bool = False, **limits: Any) -> System:
-    ample: dict[str, Any] = {"blocks": ENDLESS, "block_size": 1, "max_length": ENDLESS, "max_running": 64}
+    ample: dict[str, Any] = {"blocks": ENDLESS, "block_size": 1, "max_length": 4096, "max_running": 64}
     return System(law, last_chunk_emits=emits, **{**ample, **limits})
 
 
