@@ -100,6 +100,10 @@ class Solution:
     rounds: int
     columns: int
 
+    def worth(self, need: Floats) -> Floats:
+        """What a request/s of each class is worth at these prices; `need` [K, 3]: decodes, prompt tokens, attention."""
+        return np.array(self.decode) * need[:, 0] + self.token * need[:, 1] + self.second * need[:, 2]
+
 
 class Composition:
     """The composition program of one machine and one set of classes, kept warm for many loads.
@@ -109,6 +113,8 @@ class Composition:
         classes: demands; their rates are the load, or the direction in which θ is measured.
         limits: of batches, memory and nodes.
         pure: allow only batches of prompt tokens or of decodes, as RAD and vLLM form them.
+
+    `need` [K, 3]: decodes, prompt tokens and attention (s of node time) that a request of each class asks for.
 
     Raises:
         ValueError: no class, no rate, or more iterations/s are wanted than the shortest batch allows.
@@ -133,6 +139,8 @@ class Composition:
         self._decoding = np.flatnonzero(~np.isnan(self._context))
         self._memory = limits.kv_tokens
         self._most = np.minimum(np.arange(1, len(self._t) + 1), limits.max_running)
+        owed = [load_of(stairs, [c], [1.0]) for c in classes]
+        self.need = np.array([[float(o.decodes[0]), float(o.prompt), float(o.attention)] for o in owed])
         self._kinds: dict[BatchKind, int] = {}
         self._solver = self._empty()
         self._add(list(self.first()))
@@ -140,7 +148,7 @@ class Composition:
     # --- the master program ----------------------------------------------------------------------------------------
 
     def _empty(self) -> Any:
-        """Rows decode k, prompt, time, tbt; column 0 is θ."""
+        """Rows decode k, prompt, time, tbt; column 0 is θ, columns 1..K are rates of classes, for :meth:`support`."""
         s, k = self.setting, len(self.classes)
         solver = highspy.Highs()
         solver.setOptionValue("output_flag", False)
@@ -154,6 +162,9 @@ class Composition:
         solver.addRow(-infinity, float(s.nodes), 0, *none)
         solver.addRow(float(s.min_batches), infinity, 0, *none)
         solver.addCol(-1.0, 0.0, infinity, k + 2, np.arange(k + 2, dtype=np.int32), np.ones(k + 2))
+        for j in range(k):
+            rows = np.array([j, k, k + 1], np.int32)
+            solver.addCol(0.0, 0.0, 0.0, 3, rows, self.need[j])
         return solver
 
     def _add(self, kinds: Sequence[BatchKind]) -> int:
@@ -164,7 +175,7 @@ class Composition:
             rows = np.array([j for j, _ in kind.decodes] + [k, k + 1, k + 2], np.int32)
             values = [-float(n) for _, n in kind.decodes]
             values += [-float(kind.prompt), self._t[kind.tokens - 1], 1.0]
-            self._kinds[kind] = 1 + len(self._kinds)
+            self._kinds[kind] = 1 + k + len(self._kinds)
             self._solver.addCol(0.0, 0.0, highspy.kHighsInf, len(rows), rows, np.array(values))
         return len(fresh)
 
@@ -245,12 +256,41 @@ class Composition:
         Raises:
             ValueError: a rate is negative or not finite, or all are zero.
         """
-        load = load_of(self.stairs, self.classes, self._rates(rates))
-        asked = np.array([*map(float, load.decodes), float(load.prompt), float(load.attention)])
-        # one unit of load in seconds of node time: θ is scaled by it, so that prices are near 1
-        unit = float(asked[:-1].sum() * self._t[-1] / len(self._t) + asked[-1]) / self.setting.nodes
+        need = np.array(self._rates(rates))[:, None] * self.need
+        asked = np.array([*need[:, 0], *need[:, 1:].sum(axis=0)])
+        unit = float(self._seconds(need).sum()) / self.setting.nodes
         for row, value in enumerate(asked / unit):
             self._solver.changeCoeff(row, 0, value)
+        return self._generate(unit)[0]
+
+    def support(self, weights: Sequence[float]) -> tuple[float, tuple[float, ...], Solution]:
+        """Largest Σ weights·rates over the rates that are carried, such rates, and the prices that prove it.
+
+        Raises:
+            ValueError: a weight is negative or not finite, or all are zero.
+        """
+        gains = np.array(self._rates(weights, "weights"))
+        unit = self.setting.nodes * float(np.max(gains / self._seconds(self.need)))
+        k = len(self.classes)
+        self._offer(np.append(0.0, gains / unit), upper=np.append(0.0, np.full(k, highspy.kHighsInf)))
+        try:
+            solution, rates = self._generate(1 / unit)
+        finally:
+            self._offer(np.append(1.0, np.zeros(k)), upper=np.append(highspy.kHighsInf, np.zeros(k)))
+        return float(gains @ rates), tuple(map(float, rates)), solution
+
+    def _offer(self, gains: Floats, upper: Floats) -> None:
+        """Gains and upper bounds of θ and of the rates."""
+        for column, (gain, most) in enumerate(zip(gains, upper, strict=True)):
+            self._solver.changeColCost(column, -float(gain))
+            self._solver.changeColBounds(column, 0.0, float(most))
+
+    def _seconds(self, need: Floats) -> Floats:
+        """Node time of each row of needs, in full batches: the unit in which prices are near 1."""
+        return need[:, :2].sum(axis=1) * self._t[-1] / len(self._t) + need[:, 2]
+
+    def _generate(self, unit: float) -> tuple[Solution, Floats]:
+        """Add batches until none is worth more than its time; the solution, and the rates of the classes."""
         k = len(self.classes)
         rounds = 0
         while True:
@@ -265,17 +305,20 @@ class Composition:
             y = np.maximum(np.append(-np.array(found.row_dual[: k + 2]), found.row_dual[k + 2]), 0.0) / unit
             if not self._add(self._priced(y[k], y[:k], y[k + 1], y[k + 2])):
                 break
-        x = found.col_value
-        runs = tuple((kind, x[at]) for kind, at in self._kinds.items() if x[at] > 0)
+        x = np.array(found.col_value)
+        runs = tuple((kind, float(x[at])) for kind, at in self._kinds.items() if x[at] > 0)
         u, w, s = (float(y[k + i]) for i in range(3))
-        return Solution(x[0] / unit, runs, u, tuple(map(float, y[:k])), w, s, rounds, len(self._kinds))
+        solution = Solution(
+            float(x[0]) / unit, runs, u, tuple(map(float, y[:k])), w, s, rounds, len(self._kinds)
+        )
+        return solution, np.maximum(x[1 : 1 + k], 0.0)
 
-    def _rates(self, rates: Sequence[float] | None) -> list[float]:
+    def _rates(self, rates: Sequence[float] | None, what: str = "rates") -> list[float]:
         chosen = [c.rate for c in self.classes] if rates is None else [float(r) for r in rates]
         if len(chosen) != len(self.classes):
-            raise ValueError(f"{len(self.classes)} classes need as many rates, not {len(chosen)}")
+            raise ValueError(f"{len(self.classes)} classes need as many {what}, not {len(chosen)}")
         if not all(0 <= r < math.inf for r in chosen) or not any(chosen):
-            raise ValueError(f"rates must be finite, >= 0 and not all zero, not {chosen}")
+            raise ValueError(f"{what} must be finite, >= 0 and not all zero, not {chosen}")
         return chosen
 
     def certified(self, rates: Sequence[float] | None = None) -> BestComposition:
