@@ -158,6 +158,10 @@ def static_split(engines: int, prefill: Fraction, decode: Fraction) -> ClosedFor
 
     Raises:
         ValueError: g < 1, or a phase without work.
+
+    Example:
+        >>> static_split(3, Fraction(1), Fraction(1)).stated  # of 3/2 for shared engines
+        Fraction(1, 1)
     """
     if engines < 1 or prefill <= 0 or decode <= 0:
         raise ValueError(
