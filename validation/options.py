@@ -34,6 +34,7 @@ FORMATS: dict[str, Callable[[Path], traces.Reading | Workload]] = {
     "mooncake": traces.read_mooncake,
     "burstgpt": traces.read_burstgpt,
 }
+MOST_REQUESTS = 100_000_000
 LENGTHS: dict[str, Callable[[], Lengths]] = {"sharegpt": ShareGPT, "arxiv": ArXiv}
 
 
@@ -48,6 +49,8 @@ def read_workload(
     warn: Callable[[str], None],
 ) -> Workload:
     """The requests that the options describe; `warn` is told which rows of a file were left out."""
+    if requests is not None and requests > MOST_REQUESTS:
+        raise ValueError(f"--requests {requests} is more than memory holds; give at most {MOST_REQUESTS}")
     rng = np.random.default_rng(seed)
     mix = [slo_class(text) for text in classes]
     if trace is None:

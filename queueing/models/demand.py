@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from queueing.lengths import Moments
 from queueing.models.iteration_time import AdditiveParams
 
+NOISE = 0.05  # of measured tables
+
 __all__ = ["Demand", "Limits", "Stairs", "total"]
 
 
@@ -109,8 +111,11 @@ class Stairs:
     for prompts of whole tiles in chunks of one tile: so χ counts as χ a pair and χb/2 a prompt token, and programs stay
     bounds on every scheduler.
 
+    Where a measured table falls a little (by up to 5 % a token), n tokens take as long as the least of n or more do: a
+    batch can always be padded.
+
     Raises:
-        ValueError: the table falls somewhere, so that a smaller batch would take longer than a larger one.
+        ValueError: the table falls by more somewhere, or is not positive.
     """
 
     seconds: tuple[float, ...]
@@ -119,12 +124,16 @@ class Stairs:
     per_prompt_token: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.seconds or not min(self.seconds) > 0:
+            raise ValueError("iteration time must be positive at every number of tokens from 1 to the budget")
         for n, (now, later) in enumerate(itertools.pairwise(self.seconds), start=1):
-            if later < now:
+            if later < now * (1 - NOISE):
                 raise ValueError(
                     f"iteration time falls from {now:.6g} s at {n} tokens to {later:.6g} s at {n + 1}; "
                     "smooth the table, or lower the budget below the fall"
                 )
+        padded = tuple(itertools.accumulate(reversed(self.seconds), min))[::-1]
+        object.__setattr__(self, "seconds", padded)
 
     @classmethod
     def of(cls, params: AdditiveParams, budget: int) -> Stairs:

@@ -7,7 +7,7 @@ from types import ModuleType
 
 __all__ = ["MODULES", "load"]
 
-MODULES = {"slai": "validation.experiments.slai"}
+MODULES = {"edge": "validation.experiments.edge", "slai": "validation.experiments.slai"}
 
 
 def load(name: str) -> ModuleType:
