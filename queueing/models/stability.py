@@ -213,8 +213,12 @@ def prompt_bound(ideal: Fraction, constant: Fraction, decode_work: Fraction = ZE
     request's own decode work ω_r.  Both together are at most Q*(a) + K₀ (the proof of the sandwich bounds them
     together).
 
-    Args: ideal, Q*(a), the request itself included (s); with A[s, t] <= σ + ρ(t - s), ρ <= 1, it is at most σ, and
-        the bound H - ω_r.  constant, K₀.
+    Args:
+        ideal: Q*(a), the request itself included (s).  If A[s, t] <= σ + ρ(t - s) with ρ <= 1, it is at most σ, and
+            the bound at most H - ω_r.
+        constant: K₀ (s).
+        decode_work: ω_r (s).
+
     Not promised: any bound on the time between tokens.
     """
     return ideal + constant - decode_work
