@@ -3,8 +3,8 @@
 `plan(p, memory, view, batch)` reads the :class:`~queueing.batch.View`, writes the :class:`~queueing.batch.Batch`, keeps
 its own counters in `memory`, and returns nothing.  **The output length is not in the view**: only the serving loop
 knows it.  Nor can the future be read, and writing to the view does not compile.  The loop checks every batch on its own
-books, and raises :class:`queueing.simulator.PolicyBreach`.  Compiled bodies are not checked for indices beyond an array,
-as C's are not: run a new policy with `python=True` first, where such an index raises.
+books, and raises :class:`queueing.simulator.PolicyBreach`.  Compiled bodies are not checked for indices beyond an
+array, as C's are not: run a new policy with `python=True` first, where such an index raises.
 
 The vocabulary of policy bodies (:mod:`queueing.batch`) can be imported from here, so that one import suffices to write
 a policy.

@@ -26,7 +26,7 @@ from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
 from queueing.workload import Workload
-from validation import experiments
+from validation import experiments, theory_commands
 from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
 from validation.result import Result, write_atomically
 
@@ -273,6 +273,76 @@ def compare_command(
             ]
         )
     show(f"{len(workload)} requests on {runs[0].meta['system']}", ["quantity", "unit", *policy], rows)
+
+
+# --- theory ----------------------------------------------------------------------------------------------------------
+
+
+def print_report(title: str, report: Mapping[str, Any]) -> None:
+    """Print a report of theory: its batches, its prices, and its figures."""
+    batches = report["batches"]
+    header = ["content", "per_second", "tokens", "linear_seconds", "tokens_per_second"]
+    show("batches of the optimum", header, [[figure_text(batch[key]) for key in header] for batch in batches])
+    prices = report["prices_percent"]
+    show(
+        "what a little more is worth",
+        ["limit", "% of the load"],
+        [[k, figure_text(v)] for k, v in prices.items()],
+    )
+    plain_figures = {
+        k: v for k, v in report.items() if isinstance(v, bool | int | float | str) and k != "reason"
+    }
+    show(title, ["quantity", "value"], [[k, figure_text(v)] for k, v in plain_figures.items()])
+    for clause in report["binds"]:
+        typer.echo(clause)
+    typer.echo(f"{report['certificate']['claim']} ({report['certificate']['kind']} certificate, checked)")
+
+
+@app.command()
+def tile(
+    model: Annotated[str, typer.Option(help="model, as in MODEL/HARDWARE")] = "mistral-7b",
+    hardware: Annotated[str, typer.Option(help="hardware, as in MODEL/HARDWARE")] = "rtx-6000-ada",
+    system: Annotated[
+        str | None, typer.Option(help="MODEL/HARDWARE, or a file of your own, instead of both")
+    ] = None,
+    lengths: LengthsOption = "sharegpt",
+    budget: theory_commands.Budget = None,
+    tbt: theory_commands.TbtOption = None,
+    nodes: theory_commands.Nodes = 1,
+    pure: theory_commands.Pure = False,
+    as_json: Json = False,
+) -> None:
+    """Compute the batches that carry the most load, and prove that none carry more."""
+    chosen = system_of(f"{model}/{hardware}" if system is None else system)
+    report = theory_commands.tile_report(chosen, lengths, budget, tbt, nodes, pure)
+    if as_json:
+        typer.echo(json.dumps(report, indent=1))
+    else:
+        print_report(f"throughput-optimal tiling, {lengths} on {chosen.name}", report)
+
+
+@app.command()
+def capacity(
+    classes: Annotated[
+        list[str], typer.Option("--class", help="LENGTHS@RATE in requests/s, once for each class")
+    ],
+    system: SystemOption = "mistral-7b/rtx-6000-ada",
+    budget: theory_commands.Budget = None,
+    tbt: theory_commands.TbtOption = None,
+    nodes: theory_commands.Nodes = 1,
+    pure: theory_commands.Pure = False,
+    plot: Annotated[Path | None, typer.Option(help="draw the region of two classes into this file")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether a load can be carried: by which batches, or what stands in the way."""
+    report, region = theory_commands.capacity_report(system_of(system), classes, budget, tbt, nodes, pure)
+    if plot is not None:
+        theory_commands.region_plot(region, plot)
+    if as_json:
+        typer.echo(json.dumps(report, indent=1))
+    else:
+        print_report(f"capacity of {report['system']}", report)
+        typer.echo(report["reason"])
 
 
 def run_one(
