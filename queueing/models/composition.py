@@ -50,7 +50,7 @@ Prices = tuple[
     Fraction, tuple[Fraction, ...], Fraction, Fraction
 ]  # of a prompt token, decodes, a second, a batch
 TOLERANCE = 1e-8  # relative, of floating-point prices; fractions decide afterwards
-EXACT_ROUNDS = 8
+EXACT_ROUNDS, EXACT_CLASSES = 8, 12  # beyond, rounded answers are repaired instead
 
 
 def setting_of(stairs: Stairs, classes: Sequence[Demand], limits: Limits, *, pure: bool = False) -> Setting:
@@ -325,35 +325,57 @@ class Composition:
         """Solve, and return the optimum in fractions with its proof over all batches.
 
         The generated program is solved in fractions, and batches that exact pricing still finds are added until none
-        is left.  With many classes the exact prices may wander among equally good ones; after `EXACT_ROUNDS` rounds
-        the rounded prices are repaired instead, and a `gap` (below 1e-8, relative) is left between bound and batches.
+        is left.  With many classes, or where the exact prices wander among equally good ones, the rounded batches and
+        prices are repaired instead, and a `gap` (below 1e-8, relative) is left between bound and batches.
         """
         solution = self.solve(rates)
+        load = load_of(self.stairs, self.classes, self._rates(rates))
+        s, zero = self.setting, Fraction(0)
         slack = np.array(self._solver.getSolution().col_dual)  # what each batch lacks to be worth its time
         kinds = [kind for kind, at in self._kinds.items() if slack[at] < 1e-6 * self._t[kind.tokens - 1]]
         kinds += [kind for kind in self.first() if kind not in set(kinds)]
-        load = load_of(self.stairs, self.classes, self._rates(rates))
-        s, zero = self.setting, Fraction(0)
-        for last in [False] * EXACT_ROUNDS + [True]:
+        for _ in range(EXACT_ROUNDS if len(self.classes) <= EXACT_CLASSES else 0):
             optimum = certify(_master(s, load, kinds))
             assert isinstance(optimum, Optimum)  # the first batches serve every need, and time bounds θ
-            if last:
-                prices, knapsacks = self._repaired(solution, load)
-            else:
-                y = {row.name: optimum.y.get(row.name, zero) for row in optimum.program.rows}
-                prices = (y["prompt"], tuple(y[f"decode {name}"] for name in s.names), y["time"], y["tbt"])
-                knapsacks, better, _ = self._exactly_priced(*prices)
-                if better is not None:
-                    kinds.append(better)
-                    continue
-            runs = [(kind, optimum.x.get(f"batch {i}", zero)) for i, kind in enumerate(kinds)]
-            batches = tuple((kind, x) for kind, x in runs if x)
-            bound = prices[2] * s.nodes - prices[3] * s.min_batches
-            gap = bound / optimum.value - 1
-            return BestComposition(s, load, optimum.value, batches, *prices, knapsacks, gap)
-        raise AssertionError  # the last round returns
+            y = {row.name: optimum.y.get(row.name, zero) for row in optimum.program.rows}
+            prices = (y["prompt"], tuple(y[f"decode {name}"] for name in s.names), y["time"], y["tbt"])
+            knapsacks, better, _ = self._exactly_priced(*prices)
+            if better is None:
+                runs = [(kind, optimum.x.get(f"batch {i}", zero)) for i, kind in enumerate(kinds)]
+                return BestComposition(
+                    s, load, optimum.value, tuple((k, x) for k, x in runs if x), *prices, knapsacks
+                )
+            kinds.append(better)
+        theta, batches = self._repaired_batches(solution, load)
+        prices, knapsacks = self._repaired_prices(solution, load)
+        gap = (prices[2] * s.nodes - prices[3] * s.min_batches) / theta - 1
+        return BestComposition(s, load, theta, batches, *prices, knapsacks, gap)
 
-    def _repaired(self, found: Solution, load: Load) -> tuple[Prices, tuple[Knapsack, ...]]:
+    def _repaired_batches(
+        self, found: Solution, load: Load
+    ) -> tuple[Fraction, tuple[tuple[BatchKind, Fraction], ...]]:
+        """Rounded frequencies made exactly right: θ is what they carry, all scaled to the time there is."""
+        s = self.setting
+        runs = [(kind, exact(often)) for kind, often in found.batches]
+        prompt = sum((x * kind.prompt for kind, x in runs), Fraction(0))
+        decodes = [Fraction(0)] * len(s.names)
+        for kind, x in runs:
+            for k, n in kind.decodes:
+                decodes[k] += x * n
+        theta = min(
+            got / asked
+            for got, asked in zip([prompt, *decodes], [load.prompt, *load.decodes], strict=True)
+            if asked
+        )
+        spent = sum((x * s.seconds[kind.tokens - 1] for kind, x in runs), theta * load.attention)
+        lacking = s.min_batches * spent - s.nodes * sum((x for _, x in runs), Fraction(0))
+        if lacking > 0:  # idle batches, as short as there are, make up for the iterations that rounding lost
+            idle = lacking / (s.nodes - s.min_batches * s.seconds[0])
+            runs.append((BatchKind(1, Fraction(1), ()), idle))
+            spent += idle * s.seconds[0]
+        return theta * s.nodes / spent, tuple((kind, x * s.nodes / spent) for kind, x in runs)
+
+    def _repaired_prices(self, found: Solution, load: Load) -> tuple[Prices, tuple[Knapsack, ...]]:
         """Rounded prices made exactly right: time dearer until no batch beats it, then all scaled to a load worth 1."""
         u, s = exact(found.token), exact(found.batch)
         v = tuple(map(exact, found.decode))

@@ -205,6 +205,18 @@ def test_bad_input_ends_in_one_sentence(make, sentence):
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("iterations", [0.0, 30.0])
+def test_many_classes_are_repaired_to_a_proof_with_next_to_no_gap(iterations):
+    """Forty classes: rounded batches and prices, made exactly right; the control claims a smaller gap."""
+    classes = of(*((1.0 + k % 3, 20 + 37 * k, 5 + 11 * (40 - k)) for k in range(40)))
+    program = Composition(Stairs.of(TESTBED.params(), 256), classes, Limits(256, 20_000, 64, iterations))
+    found = program.certified()
+    found.check()
+    assert 0 < found.gap < Fraction(1, 10**8)
+    assert float(found.theta) == pytest.approx(program.solve().theta, rel=1e-8)
+    assert "claim" in refuted(dataclasses.replace(found, gap=found.gap / 2))
+
+
 @settings(max_examples=30)
 @given(cases(), st.floats(0.1, 10))
 def test_a_warm_program_answers_like_a_fresh_one(case, factor):
