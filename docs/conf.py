@@ -20,3 +20,13 @@ default_role = "code"  # docstrings write `name` for code
 
 html_theme = "furo"
 html_title = f"Tandem {release}"
+
+
+def keep_bars(_app, _what, _name, _obj, _options, lines):
+    """Docstrings write |x| for the modulus; reStructuredText would look for a substitution called x."""
+    lines[:] = [line.replace("|", r"\|") for line in lines]
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", keep_bars)

@@ -7,13 +7,14 @@ K = E[p·d + d(d+1)/2] context tokens its decodes attend to, A = E[p²/2] prefil
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
-from scipy.optimize import linprog
+from typing import Any
 
 from queueing.lengths import Moments
 from queueing.models.iteration_time import Roofline
+from queueing.proofs.rational import Infeasible, Optimum, Program, Unbounded, exact
+from queueing.proofs.simplex import certify
 
 __all__ = ["CompactOptimum", "compact_lp"]
 
@@ -22,13 +23,15 @@ __all__ = ["CompactOptimum", "compact_lp"]
 class CompactOptimum:
     """Optimum of the compact LP: `rate` λ (requests/s), `iterations` r (1/s), rows that bind, and each row's price.
 
-    `prices[name]` is how much λ grows per unit of the row's right-hand side.
+    `prices[name]` is how much λ grows per unit of the row's right-hand side; `certificate` proves the optimum in
+    fractions.
     """
 
     rate: float
     iterations: float
     binding: tuple[str, ...]
     prices: dict[str, float]
+    certificate: Optimum
 
     @property
     def iteration_seconds(self) -> float:
@@ -75,29 +78,43 @@ def compact_lp(
         raise ValueError(
             f"compact LP needs nonnegative costs, a positive cost per token and budget >= 1, not {numbers}"
         )
-    attention = law.per_context * lengths.K + law.per_pair * lengths.A
-    names = ("plateau", "linear", "budget", "kv", "active", "tbt")
-    rows = np.array(
-        [
-            [attention, law.plateau],
-            [law.per_token * lengths.S + attention, law.base],
-            [lengths.S, -budget],
-            [lengths.K, -kv_tokens],
-            [lengths.output, -max_running],
-            [0.0, -1.0],
-        ]
+    attention = exact(law.per_context) * exact(lengths.K) + exact(law.per_pair) * exact(lengths.A)
+    linear = exact(law.per_token) * exact(lengths.S) + attention
+    of_rate: dict[str, Any] = {
+        "plateau": attention,
+        "linear": linear,
+        "budget": lengths.S,
+        "active": lengths.output,
+    }
+    of_iterations: dict[str, Any] = {
+        "plateau": law.plateau,
+        "linear": law.base,
+        "budget": -budget,
+        "active": -max_running,
+        "tbt": -1,
+    }
+    if not math.isinf(kv_tokens):
+        of_rate["kv"], of_iterations["kv"] = lengths.K, -exact(kv_tokens)
+    program = Program.of(
+        {
+            "plateau": ("<=", 1),
+            "linear": ("<=", 1),
+            "budget": ("<=", 0),
+            "kv": ("<=", 0),
+            "active": ("<=", 0),
+            "tbt": ("<=", -exact(min_iterations)),
+        },
+        {"rate": (1, of_rate), "iterations": (0, of_iterations)},
     )
-    sides = np.array([1.0, 1.0, 0.0, 0.0, 0.0, -min_iterations])
-    # λ ~ 1/s and r ~ 10/s, while K ~ 10^6 tokens: scale each row to unit size before solving
-    scale = np.maximum(
-        np.abs(rows).max(axis=1), 1e-12
-    )  # a row of next to nothing never binds, and stays next to nothing
-    solution = linprog([-1.0, 0.0], A_ub=rows / scale[:, None], b_ub=sides / scale, method="highs")
-    if solution.status != 0:
+    found = certify(program)
+    if isinstance(found, Infeasible):
         raise ValueError(
-            f"no rate satisfies the compact LP with at least {min_iterations} iterations/s: {solution.message}"
+            f"no rate satisfies the compact LP with at least {min_iterations} iterations/s: {found.claim}"
         )
-    rate, iterations = (float(x) for x in solution.x)
-    prices = -solution.ineqlin.marginals / scale
-    binding = tuple(name for name, price in zip(names, prices, strict=True) if price > 1e-12)
-    return CompactOptimum(rate, iterations, binding, dict(zip(names, map(float, prices), strict=True)))
+    if isinstance(found, Unbounded):
+        raise ValueError(
+            "the compact LP is unbounded: with no cost at all any rate is carried; check the law"
+        )
+    prices = {row.name: float(found.y.get(row.name, 0)) for row in program.rows}
+    rate, iterations = (float(found.x.get(name, 0)) for name in ("rate", "iterations"))
+    return CompactOptimum(rate, iterations, tuple(n for n, p in prices.items() if p > 0), prices, found)

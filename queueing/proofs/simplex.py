@@ -7,6 +7,7 @@ simplex method goes on from it in fractions, by Bland's rule, which cannot cycle
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -220,7 +221,7 @@ def _proposed(program: Program) -> list[int] | None:
     lp.num_col_, lp.num_row_ = n, m
     lp.col_cost_ = np.array([-float(c.gain) for c in program.columns])
     lp.col_lower_, lp.col_upper_ = np.zeros(n), np.full(n, highspy.kHighsInf)
-    side = np.array([float(row.side * s) for row, s in zip(program.rows, scale, strict=True)])
+    side = np.array([_rounded(row.side * s) for row, s in zip(program.rows, scale, strict=True)])
     lp.row_upper_ = side
     lp.row_lower_ = np.where([row.sense == "=" for row in program.rows], side, -highspy.kHighsInf)
     starts, index, value = [0], [], []
@@ -250,3 +251,11 @@ def _proposed(program: Program) -> list[int] | None:
         if status == basic
     ]
     return basis if len(basis) == m else None
+
+
+def _rounded(x: Fraction) -> float:
+    """The nearest float, infinite where there is none."""
+    try:
+        return float(x)
+    except OverflowError:
+        return math.inf if x > 0 else -math.inf

@@ -34,6 +34,8 @@ def test_reproduces_the_table_of_budgets(budget, rate, binding):
     optimum = solve(budget)
     assert optimum.rate == pytest.approx(rate, rel=0.01)
     assert set(optimum.binding) == binding
+    optimum.certificate.check()
+    assert float(optimum.certificate.value) == optimum.rate
 
 
 costs = st.builds(
