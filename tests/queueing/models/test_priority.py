@@ -68,7 +68,7 @@ def test_classes_give_the_formulae_of_cobham_and_of_preemptive_resume(atoms, loa
 
 @given(atoms=points, load=loads, step=st.sampled_from([1.0, 0.25, 2**-10]))
 def test_least_age_first_is_foreground_background_in_rounds_of_one_step(atoms, load, step):
-    """The younger one is served, and within a step the older: the last step of a job is not interrupted by its peers."""
+    """The youngest goes first, and within a step who came first: peers do not interrupt the last step of a job."""
     atoms = atoms if step > 0.1 else [(1, 1, 1)]  # many steps for one size, where the limit is plain
     x, g = np.array([a[0] for a in atoms], float), np.array([a[2] for a in atoms], float)
     jobs = Jobs(x, 0 * x, g, step)
