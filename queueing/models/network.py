@@ -1,7 +1,7 @@
 """The queueing network: stations where a request spends work, nodes that share their time, and how requests move.
 
-Notation: station s is one kind of work (prefill, decode) on one group of nodes; γ_s requests/s enter it from outside, and
-a request that leaves s goes on to t with probability P_st.  Throughputs solve the traffic equations
+Notation: station s is one kind of work (prefill, decode) on one group of nodes; γ_s requests/s enter it from outside,
+and a request that leaves s goes on to t with probability P_st.  Throughputs solve the traffic equations
 
     λ_t = γ_t + Σ_s λ_s P_st ,      that is      λ = (I - Pᵀ)⁻¹ γ .
 
