@@ -24,7 +24,7 @@ RUN_EXTRAS := plots,tables
 TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,test
 ENV_EXTRAS := $(TEST_EXTRAS),lint
 
-.PHONY: help reproduce test env check lint types imports doctests wheel bench docs clean
+.PHONY: help reproduce test nightly env check lint types imports doctests wheel bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ reproduce: $(VENV)/.run ## install and run the main job: SLAI against its publis
 
 test: $(VENV)/.test ## install and run every test
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+nightly: $(VENV)/.test ## every test again, thousands of examples in each property test (an hour or more)
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n $(WORKERS) --timeout 7200
 
 env: $(VENV)/.env ## the full .venv, every extra the tests and checks need; runs nothing
 
