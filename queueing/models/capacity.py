@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from queueing.models.composition import Composition, Solution
+from queueing.models.composition_proof import prove
 from queueing.models.demand import Demand, Limits, Stairs
 from queueing.proofs.composition import BatchKind, BestComposition
 
@@ -127,7 +128,7 @@ class Capacity:
 
     def certificate(self, rates: Sequence[float] | None = None) -> BestComposition:
         """θ of a load in fractions: a schedule that carries θ times it, and a proof that none carries more."""
-        return self.program.certified(rates)
+        return prove(self.program, rates)
 
     def support(self, weights: Sequence[float]) -> tuple[float, tuple[float, ...]]:
         """Largest Σ weights·rates in the region, and rates that reach it."""

@@ -39,18 +39,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from queueing.models.demand import Demand, Limits, Stairs
-from queueing.proofs.composition import BatchKind, BestComposition, Knapsack, Load, Setting
-from queueing.proofs.rational import Optimum, Program, exact
-from queueing.proofs.simplex import certify
+from queueing.proofs.composition import BatchKind, Load, Setting
+from queueing.proofs.rational import exact
 
-__all__ = ["Composition", "Solution", "load_of", "setting_of"]
+__all__ = ["Composition", "Solution", "load_of", "setting_of", "upper_hull"]
 
 Floats = NDArray[np.float64]
-Prices = tuple[
-    Fraction, tuple[Fraction, ...], Fraction, Fraction
-]  # of a prompt token, decodes, a second, a batch
 TOLERANCE = 1e-8  # relative, of floating-point prices; fractions decide afterwards
-EXACT_ROUNDS, EXACT_CLASSES = 8, 12  # beyond, rounded answers are repaired instead
 
 
 def setting_of(stairs: Stairs, classes: Sequence[Demand], limits: Limits, *, pure: bool = False) -> Setting:
@@ -228,7 +223,7 @@ class Composition:
 
         consider(u * tokens, lambda n: BatchKind(n + 1, Fraction(n + 1), ()))
         more = v - base
-        hull = _hull(self._context, more)
+        hull = upper_hull(self._context, more)
         xs, ys = [0.0, *self._context[hull]], [0.0, *more[hull]]
         at = self._memory / self._most
 
@@ -256,7 +251,7 @@ class Composition:
         Raises:
             ValueError: a rate is negative or not finite, or all are zero.
         """
-        need = np.array(self._rates(rates))[:, None] * self.need
+        need = np.array(self.chosen(rates))[:, None] * self.need
         asked = np.array([*need[:, 0], *need[:, 1:].sum(axis=0)])
         unit = float(self._seconds(need).sum()) / self.setting.nodes
         for row, value in enumerate(asked / unit):
@@ -269,7 +264,7 @@ class Composition:
         Raises:
             ValueError: a weight is negative or not finite, or all are zero.
         """
-        gains = np.array(self._rates(weights, "weights"))
+        gains = np.array(self.chosen(weights, "weights"))
         unit = self.setting.nodes * float(np.max(gains / self._seconds(self.need)))
         k = len(self.classes)
         self._offer(np.append(0.0, gains / unit), upper=np.append(0.0, np.full(k, highspy.kHighsInf)))
@@ -313,7 +308,14 @@ class Composition:
         )
         return solution, np.maximum(x[1 : 1 + k], 0.0)
 
-    def _rates(self, rates: Sequence[float] | None, what: str = "rates") -> list[float]:
+    def near_optimal(self, slack: float = 1e-6) -> list[BatchKind]:
+        """Batches that lack at most `slack` of being worth their time at the last optimum, and one for each need."""
+        lacks = np.array(self._solver.getSolution().col_dual)
+        near = [kind for kind, at in self._kinds.items() if lacks[at] < slack * self._t[kind.tokens - 1]]
+        return list(dict.fromkeys([*near, *self.first()]))
+
+    def chosen(self, rates: Sequence[float] | None, what: str = "rates") -> list[float]:
+        """The rates that are meant: those of the classes by default."""
         chosen = [c.rate for c in self.classes] if rates is None else [float(r) for r in rates]
         if len(chosen) != len(self.classes):
             raise ValueError(f"{len(self.classes)} classes need as many {what}, not {len(chosen)}")
@@ -321,126 +323,8 @@ class Composition:
             raise ValueError(f"{what} must be finite, >= 0 and not all zero, not {chosen}")
         return chosen
 
-    def certified(self, rates: Sequence[float] | None = None) -> BestComposition:
-        """Solve, and return the optimum in fractions with its proof over all batches.
 
-        The generated program is solved in fractions, and batches that exact pricing still finds are added until none
-        is left.  With many classes, or where the exact prices wander among equally good ones, the rounded batches and
-        prices are repaired instead, and a `gap` (below 1e-8, relative) is left between bound and batches.
-        """
-        solution = self.solve(rates)
-        load = load_of(self.stairs, self.classes, self._rates(rates))
-        s, zero = self.setting, Fraction(0)
-        slack = np.array(self._solver.getSolution().col_dual)  # what each batch lacks to be worth its time
-        kinds = [kind for kind, at in self._kinds.items() if slack[at] < 1e-6 * self._t[kind.tokens - 1]]
-        kinds += [kind for kind in self.first() if kind not in set(kinds)]
-        for _ in range(EXACT_ROUNDS if len(self.classes) <= EXACT_CLASSES else 0):
-            optimum = certify(_master(s, load, kinds))
-            assert isinstance(optimum, Optimum)  # the first batches serve every need, and time bounds θ
-            y = {row.name: optimum.y.get(row.name, zero) for row in optimum.program.rows}
-            prices = (y["prompt"], tuple(y[f"decode {name}"] for name in s.names), y["time"], y["tbt"])
-            knapsacks, better, _ = self._exactly_priced(*prices)
-            if better is None:
-                runs = [(kind, optimum.x.get(f"batch {i}", zero)) for i, kind in enumerate(kinds)]
-                return BestComposition(
-                    s, load, optimum.value, tuple((k, x) for k, x in runs if x), *prices, knapsacks
-                )
-            kinds.append(better)
-        theta, batches = self._repaired_batches(solution, load)
-        prices, knapsacks = self._repaired_prices(solution, load)
-        gap = (prices[2] * s.nodes - prices[3] * s.min_batches) / theta - 1
-        return BestComposition(s, load, theta, batches, *prices, knapsacks, gap)
-
-    def _repaired_batches(
-        self, found: Solution, load: Load
-    ) -> tuple[Fraction, tuple[tuple[BatchKind, Fraction], ...]]:
-        """Rounded frequencies made exactly right: θ is what they carry, all scaled to the time there is."""
-        s = self.setting
-        runs = [(kind, exact(often)) for kind, often in found.batches]
-        prompt = sum((x * kind.prompt for kind, x in runs), Fraction(0))
-        decodes = [Fraction(0)] * len(s.names)
-        for kind, x in runs:
-            for k, n in kind.decodes:
-                decodes[k] += x * n
-        theta = min(
-            got / asked
-            for got, asked in zip([prompt, *decodes], [load.prompt, *load.decodes], strict=True)
-            if asked
-        )
-        spent = sum((x * s.seconds[kind.tokens - 1] for kind, x in runs), theta * load.attention)
-        lacking = s.min_batches * spent - s.nodes * sum((x for _, x in runs), Fraction(0))
-        if lacking > 0:  # idle batches, as short as there are, make up for the iterations that rounding lost
-            idle = lacking / (s.nodes - s.min_batches * s.seconds[0])
-            runs.append((BatchKind(1, Fraction(1), ()), idle))
-            spent += idle * s.seconds[0]
-        return theta * s.nodes / spent, tuple((kind, x * s.nodes / spent) for kind, x in runs)
-
-    def _repaired_prices(self, found: Solution, load: Load) -> tuple[Prices, tuple[Knapsack, ...]]:
-        """Rounded prices made exactly right: time dearer until no batch beats it, then all scaled to a load worth 1."""
-        u, s = exact(found.token), exact(found.batch)
-        v = tuple(map(exact, found.decode))
-        knapsacks, _, w = self._exactly_priced(u, v, exact(found.second), s)
-        worth = u * load.prompt + sum(
-            (a * d for a, d in zip(v, load.decodes, strict=True)), w * load.attention
-        )
-        scaled = tuple(Knapsack(dual.places / worth, dual.memory / worth) for dual in knapsacks)
-        return (u / worth, tuple(a / worth for a in v), w / worth, s / worth), scaled
-
-    def _exactly_priced(
-        self, u: Fraction, v: Sequence[Fraction], w: Fraction, s: Fraction
-    ) -> tuple[tuple[Knapsack, ...], BatchKind | None, Fraction]:
-        """Knapsack bounds, one for each edge of the hull; the batch that beats its time by most, if one does; and the
-        least price of a second at which none does.
-        """
-        setting = self.setting
-        base = Fraction(0) if setting.pure else u
-        bound = setting.kv_tokens is not None
-        worth = [Fraction(-1) if c is None else a - base for a, c in zip(v, setting.context, strict=True)]
-        context = [c if c is not None and bound else Fraction(0) for c in setting.context]
-        hull = _hull(context, worth)
-        top = max(worth[hull[-1]], Fraction(0)) if hull else Fraction(0)
-        edges: list[tuple[Knapsack, int | None, int | None]] = [
-            (Knapsack(top, Fraction(0)), hull[-1] if hull else None, None)
-        ]
-        x0 = y0 = Fraction(0)
-        for left, k in zip([None, *hull], hull, strict=False):
-            if context[k] > x0:
-                slope = (worth[k] - y0) / (context[k] - x0)
-                edges.append((Knapsack(y0 - slope * x0, slope), left, k))
-            x0, y0 = context[k], worth[k]
-        prompt = not setting.pure and u > 0
-        memory = setting.kv_tokens or Fraction(0)
-        dearest, better = w, None
-        for tokens, seconds in enumerate(setting.seconds, start=1):
-            most = min(tokens, setting.max_running)
-            values = [(dual.places * most + dual.memory * memory, left, right) for dual, left, right in edges]
-            value, left, right = min(values, key=lambda found: found[0])
-            for gain, make in (
-                (base * tokens + value, lambda n, a=left, b=right: self.fill(n, a, b, prompt=prompt)),
-                (u * tokens, lambda n: BatchKind(n, Fraction(n), ())),
-            ):
-                worth = (gain + s) / seconds
-                if worth > dearest:
-                    dearest, better = worth, make(tokens)
-        return tuple(dual for dual, _, _ in edges), better, dearest
-
-
-def _master(s: Setting, load: Load, kinds: Sequence[BatchKind]) -> Program:
-    """The master program over the given batches, in fractions."""
-    rows: dict[str, tuple[str, Any]] = {f"decode {name}": ("<=", 0) for name in s.names}
-    rows |= {"prompt": ("<=", 0), "time": ("<=", s.nodes), "tbt": ("<=", -s.min_batches)}
-    asked = {f"decode {name}": d for name, d in zip(s.names, load.decodes, strict=True)}
-    columns: dict[str, tuple[Any, dict[str, Any]]] = {
-        "theta": (1, {**asked, "prompt": load.prompt, "time": load.attention})
-    }
-    for i, kind in enumerate(kinds):
-        given = {f"decode {s.names[k]}": -n for k, n in kind.decodes}
-        time = s.seconds[kind.tokens - 1]
-        columns[f"batch {i}"] = (0, {**given, "prompt": -kind.prompt, "time": time, "tbt": -1})
-    return Program.of(rows, columns)
-
-
-def _hull(x: Any, y: Any) -> list[int]:
+def upper_hull(x: Any, y: Any) -> list[int]:
     """Indices of the upper hull of the points (x, y) and the origin, from left to right, up to the greatest y > 0."""
     order = sorted((k for k in range(len(x)) if y[k] > 0), key=lambda k: (x[k], -y[k]))
     hull: list[int] = []

@@ -13,6 +13,7 @@ from scipy.optimize import linprog
 
 from queueing.lengths import Moments
 from queueing.models.composition import Composition
+from queueing.models.composition_proof import prove
 from queueing.models.demand import Demand, Limits, Stairs, total
 from queueing.models.iteration_time import Affine, Roofline, Table, TileLaw
 from queueing.models.tiling import compact_lp
@@ -93,7 +94,7 @@ def test_generation_finds_the_optimum_over_all_batches_and_proves_it(case):
     program = Composition(stairs, classes, limits, pure=pure)
     listed = by_listing(stairs, classes, limits, pure)
     assert program.solve().theta == pytest.approx(listed, rel=1e-6)
-    certificate = program.certified()
+    certificate = prove(program)
     certificate.check()
     assert float(certificate.theta) == pytest.approx(listed, rel=1e-6)
     assert certificate.gap < Fraction(1, 10**8)
@@ -127,7 +128,7 @@ def test_the_tile_law_has_the_capacity_of_rad():
     stairs = Stairs.of(TileLaw(128, 0.004, 5e-6).params(), 512)
     tokens = sum(c.rate * (c.prefill + c.decodes) for c in classes)
     for pure in (False, True):
-        found = Composition(stairs, classes, Limits(512, nodes=2), pure=pure).certified()
+        found = prove(Composition(stairs, classes, Limits(512, nodes=2), pure=pure))
         found.check()
         assert found.theta == 2 / (Fraction(4640, 128) / 10**6 * Fraction(tokens))
 
@@ -165,7 +166,7 @@ def refuted(certificate) -> str:
 
 def test_what_refutes_a_certificate():
     classes = of((1.0, 30, 20), (2.0, 40, 9))
-    good = Composition(Stairs.of(TESTBED.params(), 64), classes, Limits(64, 300, 16)).certified()
+    good = prove(Composition(Stairs.of(TESTBED.params(), 64), classes, Limits(64, 300, 16)))
     good.check()
     change = dataclasses.replace
     assert "too few" in refuted(change(good, theta=good.theta * Fraction(1001, 1000)))
@@ -210,7 +211,7 @@ def test_many_classes_are_repaired_to_a_proof_with_next_to_no_gap(iterations):
     """Forty classes: rounded batches and prices, made exactly right; the control claims a smaller gap."""
     classes = of(*((1.0 + k % 3, 20 + 37 * k, 5 + 11 * (40 - k)) for k in range(40)))
     program = Composition(Stairs.of(TESTBED.params(), 256), classes, Limits(256, 20_000, 64, iterations))
-    found = program.certified()
+    found = prove(program)
     found.check()
     assert 0 < found.gap < Fraction(1, 10**8)
     assert float(found.theta) == pytest.approx(program.solve().theta, rel=1e-8)
