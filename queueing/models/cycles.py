@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from math import comb
 
+from queueing.models.closed_form import ClosedForm
 from queueing.models.iteration_time import TileLaw
 from queueing.models.replay import ExactLaw
-from queueing.models.stability import Bound
 from queueing.proofs.rational import exact
 
 __all__ = ["capacity", "least_cycle", "mean_waste", "most_waste"]
@@ -32,7 +32,7 @@ ZERO = Fraction(0)
 Decodes = Mapping[int, Fraction]  # probability of each number of decode tokens
 
 
-def mean_waste(law: ExactLaw, decodes: Decodes, cycle: int) -> Bound:
+def mean_waste(law: ExactLaw, decodes: Decodes, cycle: int) -> ClosedForm[Fraction]:
     """E[v_N] of a saturated cycle of N <= b prompts:  τ(E[max of N decode lengths] - N·E[d]/b).
 
     All N decode together, n_k = #{d >= k} of them in the k-th batch, which wastes τ(1 - n_k/b) if n_k >= 1.  Computed:
@@ -55,14 +55,14 @@ def mean_waste(law: ExactLaw, decodes: Decodes, cycle: int) -> Bound:
             computed += comb(cycle, n) * going**n * (1 - going) ** (cycle - n) * law.waste(n)
         largest += 1 - (1 - going) ** cycle
     mean = sum((d * p for d, p in decodes.items()), ZERO)
-    return Bound(computed, exact(tile.tile_time) * (largest - cycle * mean / tile.tile))
+    return ClosedForm(computed, exact(tile.tile_time) * (largest - cycle * mean / tile.tile))
 
 
-def most_waste(law: ExactLaw, decodes: int) -> Bound:
+def most_waste(law: ExactLaw, decodes: int) -> ClosedForm[Fraction]:
     """V = d_max·τ(1 - 1/b) >= v_N, whatever N; computed as d_max times the largest waste of a batch."""
     tile = _tile(law)
     worst = max((law.waste(n) for n in range(1, tile.tile)), default=ZERO)
-    return Bound(decodes * worst, decodes * exact(tile.tile_time) * (1 - Fraction(1, tile.tile)))
+    return ClosedForm(decodes * worst, decodes * exact(tile.tile_time) * (1 - Fraction(1, tile.tile)))
 
 
 def capacity(mean_work: Fraction, waste: Fraction, cycle: int, engines: int = 1) -> Fraction:
@@ -72,7 +72,9 @@ def capacity(mean_work: Fraction, waste: Fraction, cycle: int, engines: int = 1)
     return engines / (mean_work + waste / cycle)
 
 
-def least_cycle(rate: Fraction, mean_work: Fraction, waste: Fraction, engines: int = 1) -> Bound:
+def least_cycle(
+    rate: Fraction, mean_work: Fraction, waste: Fraction, engines: int = 1
+) -> ClosedForm[Fraction]:
     """Least N whose lower bound on the capacity exceeds λ:  floor(λ·v/(g - λ·x̄)) + 1.
 
     Computed by doubling and bisection on :func:`capacity`.  Args: rate, λ (1/s); waste, v from :func:`most_waste` (s).
@@ -91,7 +93,7 @@ def least_cycle(rate: Fraction, mean_work: Fraction, waste: Fraction, engines: i
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if capacity(mean_work, waste, middle, engines) > rate else (middle, high)
-    return Bound(Fraction(high), Fraction(rate * waste // (engines - rate * mean_work) + 1))
+    return ClosedForm(Fraction(high), Fraction(rate * waste // (engines - rate * mean_work) + 1))
 
 
 def _tile(law: ExactLaw) -> TileLaw:

@@ -27,7 +27,7 @@ from fractions import Fraction
 
 import sympy
 
-from queueing.models.stability import Bound
+from queueing.models.closed_form import ClosedForm
 from queueing.proofs.identity import Identity
 from queueing.proofs.rational import exact
 
@@ -37,7 +37,7 @@ ZERO = Fraction(0)
 Arriving = Mapping[int, Fraction]  # probability of each number of tokens
 
 
-def short_batch_work(b: int, longest: int) -> Bound:
+def short_batch_work(b: int, longest: int) -> ClosedForm[Fraction]:
     """P1: most tokens W that can be there while a work-conserving batch has fewer than b:  (b - 1)·L.
 
     Computed: a request offers l of its r tokens, 1 <= l <= r <= L; the largest sum of r with the sum of l at most
@@ -50,7 +50,7 @@ def short_batch_work(b: int, longest: int) -> Bound:
     most = [0] * b  # most[k]: largest W with k tokens loadable
     for k in range(1, b):
         most[k] = max(most[k - offered] + longest for offered in range(1, min(k, longest) + 1))
-    return Bound(Fraction(max(most)), Fraction((b - 1) * longest))
+    return ClosedForm(Fraction(max(most)), Fraction((b - 1) * longest))
 
 
 def drift(b: int, arriving: Arriving) -> Fraction:
@@ -64,7 +64,7 @@ def drift(b: int, arriving: Arriving) -> Fraction:
     return b - sum((a * p for a, p in arriving.items()), ZERO)
 
 
-def hitting_batches(start: int, b: int, longest: int, arriving: Arriving, cap: int) -> Bound:
+def hitting_batches(start: int, b: int, longest: int, arriving: Arriving, cap: int) -> ClosedForm[Fraction]:
     """P4: mean number of batches until W <= (b - 1)·L, and its bound  (W₀ - (b - 1)(L - 1))/ε.
 
     Computed: exactly, by elimination in fractions, for the system that turns away what would raise W above `cap`; it
@@ -91,7 +91,7 @@ def hitting_batches(start: int, b: int, longest: int, arriving: Arriving, cap: i
             law[to] = law.get(to, ZERO) + p
         return law
 
-    return Bound(_mean_steps(range(low + 1, cap + 1), after)[start], stated)
+    return ClosedForm(_mean_steps(range(low + 1, cap + 1), after)[start], stated)
 
 
 def _mean_steps(inside: range, after: Callable[[int], Mapping[int, Fraction]]) -> dict[int, Fraction]:

@@ -22,9 +22,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from math import comb
 
+from queueing.models.closed_form import ClosedForm
 from queueing.models.iteration_time import Affine, TileLaw
 from queueing.models.replay import ExactLaw
-from queueing.models.stability import Bound
 from queueing.proofs.divergence import Divergence, Stretch
 from queueing.proofs.rational import exact
 
@@ -35,7 +35,7 @@ ZERO = Fraction(0)
 
 def faster_transformer_rate(
     law: ExactLaw, prompt: int, decodes: Mapping[int, Fraction], batch_size: int
-) -> Bound:
+) -> ClosedForm[Fraction]:
     """Requests per second that FasterTransformer serves while enough wait:  B / (t(Bp) + φ·E[max d] + δ·B·E[d]).
 
     Here t(n) = φ + δ·n for 1 <= n <= B: a decode batch costs φ whatever it holds.  Computed: the mean of t(n_k) over
@@ -58,10 +58,10 @@ def faster_transformer_rate(
         )
         longest += 1 - (1 - going) ** batch_size
     stated += fixed * longest + slope * batch_size * sum((d * p for d, p in decodes.items()), ZERO)
-    return Bound(batch_size / computed, batch_size / stated)
+    return ClosedForm(batch_size / computed, batch_size / stated)
 
 
-def vllm_rate(law: ExactLaw, prompt: int, hazard: Fraction, places: int) -> Bound:
+def vllm_rate(law: ExactLaw, prompt: int, hazard: Fraction, places: int) -> ClosedForm[Fraction]:
     """Requests per second that vLLM serves while enough wait:  S·h / (t(S) + φ(1 - (1 - h)^S) + δ·S·h·p).
 
     Here t(n) = φ + δ·n for 1 <= n <= S·p.  Computed: the mean of t(Kp) over the binomial law of K.
@@ -77,7 +77,7 @@ def vllm_rate(law: ExactLaw, prompt: int, hazard: Fraction, places: int) -> Boun
     refill = sum((_binomial(places, k, hazard) * law.seconds(k * prompt) for k in range(1, places + 1)), ZERO)
     closed = fixed * (1 - (1 - hazard) ** places) + slope * places * hazard * prompt
     decode = law.seconds(places)
-    return Bound(places * hazard / (decode + refill), places * hazard / (decode + closed))
+    return ClosedForm(places * hazard / (decode + refill), places * hazard / (decode + closed))
 
 
 def faster_transformer_path(

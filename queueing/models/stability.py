@@ -26,13 +26,13 @@ from typing import NamedTuple
 
 import sympy
 
+from queueing.models.closed_form import ClosedForm
 from queueing.models.iteration_time import TileLaw
 from queueing.models.replay import ExactLaw
 from queueing.proofs.identity import Identity
 from queueing.proofs.rational import exact
 
 __all__ = [
-    "Bound",
     "Sizes",
     "backlog_bound",
     "cyclic_constant",
@@ -48,13 +48,6 @@ __all__ = [
 
 ZERO = Fraction(0)
 Number = Fraction | int | float
-
-
-class Bound(NamedTuple):
-    """A figure `computed` from the model by enumeration, and as `stated` in closed form (s, unless said otherwise)."""
-
-    computed: Fraction
-    stated: Fraction
 
 
 class Sizes(NamedTuple):
@@ -81,7 +74,7 @@ def _checked(law: ExactLaw, sizes: Sizes) -> TileLaw:
     return law.law
 
 
-def rad_constant(law: ExactLaw, sizes: Sizes) -> Bound:
+def rad_constant(law: ExactLaw, sizes: Sizes) -> ClosedForm[Fraction]:
     """K₀ of RAD without cycles on one engine:  (b - 1)·ω + τ/b,  ω the decode work of the largest request.
 
     Here R(n) = n·ω: a batch with n < b tokens starts only when no prompt is left, and serves all n requests there are.
@@ -94,12 +87,14 @@ def rad_constant(law: ExactLaw, sizes: Sizes) -> Bound:
     tile = _checked(law, sizes)
     omega = law.decode_work(sizes.prompt, sizes.decodes)
     if tile.tile == 1 or sizes.decodes == 0:
-        return Bound(ZERO, ZERO)
+        return ClosedForm(ZERO, ZERO)
     computed = _largest(law, tile.tile - 1, lambda n: n * omega)
-    return Bound(computed, (tile.tile - 1) * omega + exact(tile.tile_time) / tile.tile)
+    return ClosedForm(computed, (tile.tile - 1) * omega + exact(tile.tile_time) / tile.tile)
 
 
-def pull_constant(law: ExactLaw, sizes: Sizes, engines: int, chunk: int | None = None) -> Bound:
+def pull_constant(
+    law: ExactLaw, sizes: Sizes, engines: int, chunk: int | None = None
+) -> ClosedForm[Fraction]:
     """K_g of g engines that pull prompts from one queue:  (g - 1)·(π + b·ω) + K₀,  π the work of the largest prompt.
 
     An engine takes the oldest prompt when it enters prefill mode, and keeps the request.  Let s be the last instant
@@ -117,10 +112,10 @@ def pull_constant(law: ExactLaw, sizes: Sizes, engines: int, chunk: int | None =
     short = rad_constant(law, sizes)
     busy = max([pi + k * omega for k in range(tile.tile + 1)] + [short.computed])
     computed = max(short.computed * k + busy * (engines - k) for k in range(1, engines + 1))
-    return Bound(computed, (engines - 1) * (pi + tile.tile * omega) + short.stated)
+    return ClosedForm(computed, (engines - 1) * (pi + tile.tile * omega) + short.stated)
 
 
-def mixed_constant(law: ExactLaw, budget: int, decodes: int) -> Bound:
+def mixed_constant(law: ExactLaw, budget: int, decodes: int) -> ClosedForm[Fraction]:
     """K of mixed batches of min(B, loadable) tokens, prompts of any length:  w(B - 1)(1 + d_max) + τ/b.
 
     A batch of n < B tokens holds everything loadable, one token at least of each request there is; afterwards each has
@@ -137,10 +132,10 @@ def mixed_constant(law: ExactLaw, budget: int, decodes: int) -> Bound:
     w = law.price
     computed = _largest(law, budget - 1, lambda n: w * n * (1 + decodes))
     stated = w * (budget - 1) * (1 + decodes) + exact(tile.tile_time) / tile.tile
-    return Bound(computed, stated if tile.tile > 1 else ZERO)
+    return ClosedForm(computed, stated if tile.tile > 1 else ZERO)
 
 
-def work_conserving_constant(law: ExactLaw, longest: int) -> Bound:
+def work_conserving_constant(law: ExactLaw, longest: int) -> ClosedForm[Fraction]:
     """K of any policy whose batches hold min(b, loadable) tokens:  w(b - 1)(L - 1) + t(b - 1),  L = max (p + d).
 
     Here t(n) is affine, or affine with a plateau, and b is the largest batch allowed, at which t(n)/n is least.  A
@@ -160,10 +155,12 @@ def work_conserving_constant(law: ExactLaw, longest: int) -> Bound:
     b, w = law.best, law.price
     computed = _largest(law, b - 1, lambda n: w * n * longest)
     wasteful = max((n for n in range(1, b) if law.waste(n) > 0), default=0)
-    return Bound(computed, w * wasteful * (longest - 1) + law.seconds(wasteful) if wasteful else ZERO)
+    return ClosedForm(computed, w * wasteful * (longest - 1) + law.seconds(wasteful) if wasteful else ZERO)
 
 
-def cyclic_constant(law: ExactLaw, sizes: Sizes, cycle: int) -> tuple[Bound, Bound]:
+def cyclic_constant(
+    law: ExactLaw, sizes: Sizes, cycle: int
+) -> tuple[ClosedForm[Fraction], ClosedForm[Fraction]]:
     """Surcharge u and constant K_N of RAD with cycles of N prompts:  u = v/N,  K_N = K₀ + v,  v = d_max·τ(1 - 1/b).
 
     W(t) <= Q*_u(t) + K_N, where Q*_u charges every request u more than its work.  A cycle whose prompts are used up
@@ -180,7 +177,9 @@ def cyclic_constant(law: ExactLaw, sizes: Sizes, cycle: int) -> tuple[Bound, Bou
     most = max((law.waste(n) for n in range(1, tile.tile)), default=ZERO) * sizes.decodes
     drained = sizes.decodes * exact(tile.tile_time) * (1 - Fraction(1, tile.tile))
     short = rad_constant(law, sizes)
-    return Bound(most / cycle, drained / cycle), Bound(short.computed + most, short.stated + drained)
+    return ClosedForm(most / cycle, drained / cycle), ClosedForm(
+        short.computed + most, short.stated + drained
+    )
 
 
 def backlog_bound(
@@ -237,7 +236,7 @@ def prompt_free_interval(sigma: Number, rho: Number, constant: Fraction) -> Frac
 
 def poisson_workload(
     rate: Number, works: Mapping[Fraction, Fraction], constant: Fraction, engines: int = 1
-) -> tuple[Bound, Bound]:
+) -> tuple[ClosedForm[Fraction], ClosedForm[Fraction]]:
     """Bounds on the stationary mean of W under Poisson arrivals:  λE[X²]/(2(g - λE[X])), and that plus K.
 
     Q* is then the workload of M/G/1 at speed g.  Stated: from E[d(Q*²)/dt] = 0.  Computed: the Pollaczek-Khinchine law
@@ -264,7 +263,7 @@ def poisson_workload(
         moment += tail * (x * x - below * below) / 2
         below, tail = x, tail - works[x]
     computed = rho / (1 - rho) * (moment / mean) if mean else ZERO
-    return Bound(computed, stated), Bound(computed + constant, stated + constant)
+    return ClosedForm(computed, stated), ClosedForm(computed + constant, stated + constant)
 
 
 def derivation() -> tuple[Identity, ...]:
