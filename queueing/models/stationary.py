@@ -1,8 +1,8 @@
 """Stationary laws of finite chains by the elimination of Grassmann, Taksar and Heyman, in floats or in fractions.
 
 States are eliminated one after the other: what enters a state is handed on to where it leads, in proportion, so that
-the remaining chain is the original watched on fewer states.  No subtraction occurs, hence no cancellation: each entry of
-the law is relatively accurate in floats, and exact in fractions.
+the remaining chain is the original watched on fewer states.  No subtraction occurs, hence no cancellation: each entry
+of the law is relatively accurate in floats, and exact in fractions.
 
 Source: Grassmann, Taksar, Heyman, Operations Research 33(5), 1985 (recalled).
 """
