@@ -1,8 +1,9 @@
 """Exact Markov chains of tiny serving systems, built by stepping the very policy functions, uncompiled.
 
 Time is slotted: an iteration takes one slot whatever it holds, and at the end of each slot at most one request
-arrives, of kind k (prompt, output) with probability p_k.  A request that finds `room` requests in the system is lost; so the
-chain is finite, and the share of time at `room` says how far it is from the system without a bound.  KV memory is ample.
+arrives, of kind k (prompt, output) with probability p_k.  A request that finds `room` requests in the system is lost;
+so the chain is finite, and the share of time at `room` says how far it is from the system without a bound.  KV memory
+is ample.
 
 A state is what is in the system, oldest first: (running, prompt tokens prefilled, tokens decoded, kind) of each
 request, and the policy's memory.  At a slot's beginning the policy's own body plans a batch from its view of that
