@@ -27,8 +27,8 @@ def stationary(transitions: Mapping[State, Mapping[State, Number]]) -> dict[Stat
     Raises:
         ValueError: the chain is empty, a state leads to one without a row, or the chain is not irreducible.
     """
-    if not transitions:
-        raise ValueError("a chain needs at least one state")
+    if not any(p for row in transitions.values() for p in row.values()):
+        raise ValueError("a chain needs at least one state, and a way out of it")
     states = list(transitions)
     rows = {state: {t: p for t, p in row.items() if p} for state, row in transitions.items()}
     into: dict[State, set[State]] = {state: set() for state in states}
@@ -55,8 +55,10 @@ def stationary(transitions: Mapping[State, Mapping[State, Number]]) -> dict[Stat
         waiting.discard(last)
         eliminated.append((last, entering, out))
     root = waiting.pop()
-    one = next(iter(transitions[root].values())) if transitions[root] else None
-    weight: dict[State, Number] = {root: (one / one) if one else 1.0}  # type: ignore[dict-item]
+    one = next(
+        p / p for row in transitions.values() for p in row.values() if p
+    )  # in the numbers that are given
+    weight: dict[State, Number] = {root: one}
     for state, entering, out in reversed(eliminated):
         if not entering:
             raise ValueError(f"state {state!r} is never entered, so the chain is not irreducible")

@@ -54,6 +54,15 @@ def test_an_altered_law_is_refuted(rows, a, b):
     assert altered.holds is (a % n == b % n)
 
 
+def test_zeros_among_the_probabilities_change_no_numbers():
+    """A zero listed first once made floats of fractions, which the certificate refuted."""
+    half, one, zero = Fraction(1, 2), Fraction(1), Fraction(0)
+    rows = {0: {0: zero, 1: one, 2: zero}, 1: {0: zero, 1: half, 2: half}, 2: {0: half, 1: half, 2: zero}}
+    certificate = certified_law(rows)
+    certificate.check()
+    assert all(isinstance(p, Fraction) for p in certificate.law.values())
+
+
 def test_a_birth_and_death_chain_has_the_geometric_law():
     up, down, n = Fraction(1, 5), Fraction(3, 10), 12
     rows = {
