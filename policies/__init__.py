@@ -3,33 +3,45 @@
 `names()` and `named("slai", "token_budget=256")` find them by name; a class exported here is found by being here.
 """
 
+from policies.a_min import AMin
 from policies.admission import ANNOUNCED_LENGTH, CONTEXT_LIMIT, PEAK, WHOLE_PROMPT, Admission
+from policies.batching_switch import BatchingSwitch
 from policies.catalogue import named, names, router_named, router_names
 from policies.chunk_only import ChunkOnly
 from policies.faster_transformer import FasterTransformer
+from policies.gittins import Gittins
 from policies.hybrid_only import HybridOnly
+from policies.mc_sf import McSf
+from policies.nested_wait import NestedWait
 from policies.orca import Orca
 from policies.rad import Rad
 from policies.routing import JoinShortestQueue, LeastWork, PowerOfD, RoundRobin, UniformRandom
 from policies.sarathi import Sarathi, token_budget_for
 from policies.slai import Slai
 from policies.vllm import Vllm
-from queueing.policy import FIFO, SPF, STRICT_SPF, Order
+from policies.wait import Wait
+from queueing.policy import FIFO, SJF, SPF, STRICT_SPF, Order
 
 __all__ = [
     "ANNOUNCED_LENGTH",
     "CONTEXT_LIMIT",
     "FIFO",
     "PEAK",
+    "SJF",
     "SPF",
     "STRICT_SPF",
     "WHOLE_PROMPT",
+    "AMin",
     "Admission",
+    "BatchingSwitch",
     "ChunkOnly",
     "FasterTransformer",
+    "Gittins",
     "HybridOnly",
     "JoinShortestQueue",
     "LeastWork",
+    "McSf",
+    "NestedWait",
     "Orca",
     "Order",
     "PowerOfD",
@@ -39,6 +51,7 @@ __all__ = [
     "Slai",
     "UniformRandom",
     "Vllm",
+    "Wait",
     "named",
     "names",
     "router_named",

@@ -2,7 +2,8 @@
 
 Notation, for a request r:  P_r tokens to prefill (what was generated before a preemption included), o_r announced
 output tokens still to come, C the context limit of the model, M the KV blocks of the node, m the watermark; l_r = o_r
-iterations until its end, or o_r + 1 if its prompt is still to be prefilled.
+iterations until its end, or o_r + 1 if its prompt is still to be prefilled; h_r tokens in the KV cache, or P_r - 1
+if its prompt is still to be prefilled, so that P_r are there after the iteration of its prompt.
 
 | rule              | blocks given on admission     | admitted when                                       | grows |
 |-------------------|-------------------------------|-----------------------------------------------------|-------|
@@ -11,10 +12,10 @@ iterations until its end, or o_r + 1 if its prompt is still to be prefilled.
 | ANNOUNCED_LENGTH  | those of P_r + o_r            | they are free                                       | no *  |
 | PEAK              | those of P_r                  | the peak of all admitted requests is at most M - m  | yes   |
 
-The *peak* supposes that every admitted request gets a token in every iteration from now until its announced end:
-s iterations ahead the request j holds at most P_j + s tokens if s <= l_j and nothing after, so that
+The *peak* supposes that every admitted request gets a token in every iteration from now until its announced end: in
+the s-th of them, this one being the first, the request j holds h_j + s tokens if s <= l_j and nothing after, so that
 
-    peak = max over k of  sum_j { blocks(P_j + l_k) : l_j >= l_k }.
+    peak = max over k of  sum_j { blocks(h_j + l_k) : l_j >= l_k }.
 
 Memory rises between two ends, so the ends are where to look.
 
@@ -30,6 +31,7 @@ PEAK, the look-ahead of the VTC authors' server (Sheng et al., OSDI 2024), here 
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 
 from queueing.batch import (
@@ -40,6 +42,7 @@ from queueing.batch import (
     View,
     active,
     admit,
+    announced_left,
     blocks_for,
     fits,
     free_blocks,
@@ -58,11 +61,13 @@ __all__ = [
     "WHOLE_PROMPT",
     "Admission",
     "admit_whole_prompts",
+    "bound_left",
     "may_admit",
     "peak_blocks",
     "reservation",
     "spare_blocks",
     "start",
+    "within_peak",
 ]
 
 
@@ -80,12 +85,6 @@ class Admission(IntEnum):
 
 WHOLE_PROMPT, CONTEXT_LIMIT = Admission.WHOLE_PROMPT, Admission.CONTEXT_LIMIT
 ANNOUNCED_LENGTH, PEAK = Admission.ANNOUNCED_LENGTH, Admission.PEAK
-
-
-@kernel
-def announced_left(view: View, r: int) -> int:
-    """Announced output tokens of `r` still to come; none if it outlived its announcement."""
-    return max(view.predicted[r] - view.decoded[r], 0)
 
 
 @kernel
@@ -120,42 +119,70 @@ def resident(view: View, batch: Batch, candidate: int, j: int) -> int:
 
 
 @kernel
-def iterations_left(view: View, r: int, j: int) -> int:
-    """Iterations until the announced end of `r`, the j-th resident: one per token, and one to prefill its prompt."""
-    decoding = j < len(view.running) and is_decoding(view, r)
-    return announced_left(view, r) + (0 if decoding else 1)
+def bound_left(view: View, r: int, share: float) -> int:
+    """Output tokens of `r` still to come if it ends after `share` of the announced ones; none if it outlived them."""
+    return max(math.ceil(share * view.predicted[r]) - view.decoded[r], 0)
 
 
 @kernel
-def peak_blocks(view: View, batch: Batch, candidate: int) -> int:
-    """Most KV blocks ever held by the running requests, those this batch admits, and `candidate`, in step."""
+def iterations_left(view: View, r: int, j: int, share: float) -> int:
+    """Iterations until that end of `r`, the j-th resident: one per token, and one to prefill its prompt."""
+    decoding = j < len(view.running) and is_decoding(view, r)
+    return bound_left(view, r, share) + (0 if decoding else 1)
+
+
+@kernel
+def held_before(view: View, r: int, j: int) -> int:
+    """h_r: tokens of `r`, the j-th resident, in the KV cache, as if it had held one more in every iteration so far."""
+    decoding = j < len(view.running) and is_decoding(view, r)
+    return view.context[r] if decoding else prompt_if_admitted(view, r) - 1
+
+
+@kernel
+def peak_blocks(view: View, batch: Batch, candidate: int, share: float) -> int:
+    """Most KV blocks ever held by the running requests, those this batch admits, and `candidate`, in step.
+
+    Each ends after `share` of its announced output tokens.
+    """
     residents = len(view.running) + batch.count[ENTRIES] + 1
     peak = 0
     for k in range(residents):
         r = resident(view, batch, candidate, k)
         if r == NONE:
             continue
-        ahead = iterations_left(view, r, k)
+        ahead = iterations_left(view, r, k, share)
         held = 0
         for j in range(residents):
             q = resident(view, batch, candidate, j)
-            if q != NONE and iterations_left(view, q, j) >= ahead:
-                held += blocks_for(view, prompt_if_admitted(view, q) + ahead)
+            if q != NONE and iterations_left(view, q, j, share) >= ahead:
+                held += blocks_for(view, held_before(view, q, j) + ahead)
         peak = max(peak, held)
     return peak
 
 
 @kernel
+def within_peak(view: View, batch: Batch, r: int, share: float) -> bool:
+    """Whether the peak with `r` admitted leaves the watermark free, its prompt fits now, and a place is free.
+
+    Alone it may always be admitted, unless its prompt does not fit.
+    """
+    if active(view, batch) >= view.max_running:
+        return False
+    if blocks_for(view, prompt_if_admitted(view, r)) > free_blocks(batch):
+        return False
+    alone = active(view, batch) == 0
+    return alone or peak_blocks(view, batch, r, share) <= view.total_blocks - view.watermark
+
+
+@kernel
 def may_admit(rule: int, view: View, batch: Batch, r: int) -> bool:
     """Whether the waiting request `r` may be admitted now; alone it always may, unless its prompt does not fit."""
+    if rule == PEAK:
+        return within_peak(view, batch, r, 1.0)
     reserve = reservation(rule, view, r)
     if rule == WHOLE_PROMPT:
         return fits(view, batch, r, reserve)
-    if active(view, batch) >= view.max_running or blocks_for(view, reserve) > free_blocks(batch):
-        return False
-    if rule == PEAK and active(view, batch) > 0:
-        return peak_blocks(view, batch, r) <= view.total_blocks - view.watermark
-    return True
+    return active(view, batch) < view.max_running and blocks_for(view, reserve) <= free_blocks(batch)
 
 
 @kernel

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from enum import IntEnum
 from types import ModuleType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from queueing.policy import Policy, Router
 
@@ -82,7 +82,9 @@ def _build(kind: str, known: dict[str, type[Any]], name: str, parameters: tuple[
 
 
 def _parse(name: str, key: str, kind: type[Any], text: str) -> Any:
-    """Read `text` as a value of the annotated type of a field."""
+    """Read `text` as a value of the annotated type of a field; the members of a tuple are separated by "/"."""
+    if get_origin(kind) is tuple:
+        return tuple(_parse(name, key, get_args(kind)[0], item.strip()) for item in text.split("/"))
     if issubclass(kind, IntEnum):
         members = kind.__members__
         if text.upper().replace("-", "_") not in members:

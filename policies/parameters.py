@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["require_choice", "require_counts", "require_positive"]
+__all__ = ["require_choice", "require_counts", "require_positive", "require_rising", "require_thresholds"]
 
 
 def require_counts(policy: Any, *names: str) -> None:
@@ -33,3 +34,20 @@ def require_choice(policy: Any, name: str, choices: type[IntEnum]) -> None:
     if not isinstance(value, choices):
         known = ", ".join(member.name for member in choices)
         raise ValueError(f"{name} of {type(policy).__name__} must be one of {known}, not {value!r}")
+
+
+def require_thresholds(policy: Any, name: str) -> None:
+    """Raise ValueError unless the named field of `policy` is a tuple, not empty, of integers of at least one."""
+    values = getattr(policy, name)
+    if not (isinstance(values, tuple) and values and all(type(x) is int and x >= 1 for x in values)):
+        raise ValueError(f"{name} of {type(policy).__name__} must be integers of at least 1, not {values!r}")
+
+
+def require_rising(policy: Any, name: str, number: int) -> None:
+    """Raise ValueError unless the named field of `policy` is a tuple of `number` integers of at least one that rise."""
+    require_thresholds(policy, name)
+    values = getattr(policy, name)
+    if len(values) != number or any(a >= b for a, b in pairwise(values)):
+        raise ValueError(
+            f"{name} of {type(policy).__name__} must be {number} rising integers, not {values!r}"
+        )

@@ -25,6 +25,7 @@ from queueing.compilation import kernel
 __all__ = [
     "FIFO",
     "NONE",
+    "SJF",
     "SPF",
     "STRICT_SPF",
     "Batch",
@@ -32,6 +33,7 @@ __all__ = [
     "View",
     "active",
     "admit",
+    "announced_left",
     "blocks_for",
     "decodes_and_oldest_prompt",
     "fits",
@@ -42,6 +44,7 @@ __all__ = [
     "is_preempted",
     "is_served",
     "left",
+    "next_block",
     "next_waiting",
     "preempt",
     "prompt_if_admitted",
@@ -66,12 +69,13 @@ class Order(IntEnum):
     FCFS = 0  # its name among schedulers
     SPF = 1  # shortest prompt first, ties as in FIFO
     STRICT_SPF = 2  # requests with a strict limit on the time between tokens first, then as in SPF
+    SJF = 3  # shortest announced output still to come first, ties as in FIFO
 
     def __repr__(self) -> str:
         return self.name
 
 
-FIFO, SPF, STRICT_SPF = Order.FIFO, Order.SPF, Order.STRICT_SPF
+FIFO, SPF, STRICT_SPF, SJF = Order.FIFO, Order.SPF, Order.STRICT_SPF, Order.SJF
 
 # cells of Batch.count
 ENTRIES, VICTIMS, TOKENS, FREE, ADMITTED = 0, 1, 2, 3, 4
@@ -199,6 +203,12 @@ def prompt_if_admitted(view: View, r: int) -> int:
 
 
 @kernel
+def announced_left(view: View, r: int) -> int:
+    """Announced output tokens of `r` still to come; none if it outlived its announcement."""
+    return max(view.predicted[r] - view.decoded[r], 0)
+
+
+@kernel
 def active(view: View, batch: Batch) -> int:
     """Requests that will hold KV blocks once the batch, as it stands, is carried out."""
     return len(view.running) - batch.count[VICTIMS] + batch.count[ADMITTED]
@@ -216,7 +226,8 @@ def next_waiting(view: View, batch: Batch, order: int, strict_tbt: float) -> int
     """The request to admit next, or NONE: the least not yet admitted in this batch under `order`.
 
     FIFO takes the queue as it stands, requests preempted by this very batch first.  SPF sorts it stably by prompt
-    length.  STRICT_SPF puts requests with `tbt <= strict_tbt` before all others, then sorts by length.
+    length.  STRICT_SPF puts requests with `tbt <= strict_tbt` before all others, then sorts by length.  SJF sorts it
+    stably by what is still to come of the announced output.
     """
     victims: int = batch.count[VICTIMS]
     queue = victims + len(view.waiting)
@@ -235,7 +246,7 @@ def next_waiting(view: View, batch: Batch, order: int, strict_tbt: float) -> int
     for k in range(queue):
         r = batch.victim[victims - 1 - k] if k < victims else view.waiting[k - victims]
         rank = 1 if order == STRICT_SPF and view.tbt[r] > strict_tbt else 0
-        length = prompt_if_admitted(view, r)
+        length = 1 + announced_left(view, r) if order == SJF else prompt_if_admitted(view, r)
         if rank < last_rank or (rank == last_rank and length < last_length):
             continue  # admitted earlier in this batch: admissions go up in this order
         if rank == last_rank and length == last_length and k <= last_place:
@@ -265,9 +276,15 @@ def _add(batch: Batch, r: int, tokens: int, reserve: int, blocks: int) -> None:
 
 
 @kernel
+def next_block(view: View, r: int) -> int:
+    """KV blocks that the decoding request `r` must be given for its next token: 0 or 1."""
+    return blocks_missing(view, r, view.context[r] + 1)
+
+
+@kernel
 def take_decode(view: View, batch: Batch, r: int) -> bool:
     """Give the decoding request `r` its one token; False, and nothing done, if its KV block is not there."""
-    need = blocks_missing(view, r, view.context[r] + 1)
+    need = next_block(view, r)
     if need > batch.count[FREE]:
         return False
     _add(batch, r, 1, 0, need)
@@ -277,7 +294,7 @@ def take_decode(view: View, batch: Batch, r: int) -> bool:
 @kernel
 def has_slot(view: View, batch: Batch, r: int, spare: int) -> bool:
     """Whether the KV block for one more token of `r` is free, and `spare` blocks at least in any case."""
-    return batch.count[FREE] >= max(spare, blocks_missing(view, r, view.context[r] + 1))
+    return batch.count[FREE] >= max(spare, next_block(view, r))
 
 
 @kernel

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from queueing.batch import (
     FIFO,
     NONE,
+    SJF,
     SPF,
     STRICT_SPF,
     Batch,
@@ -30,6 +31,7 @@ from queueing.batch import (
     View,
     active,
     admit,
+    announced_left,
     blocks_for,
     decodes_and_oldest_prompt,
     fits,
@@ -40,6 +42,7 @@ from queueing.batch import (
     is_preempted,
     is_served,
     left,
+    next_block,
     next_waiting,
     preempt,
     prompt_if_admitted,
@@ -54,6 +57,7 @@ from queueing.compilation import compiled, interpreted, kernel
 __all__ = [
     "FIFO",
     "NONE",
+    "SJF",
     "SPF",
     "STRICT_SPF",
     "Batch",
@@ -67,6 +71,7 @@ __all__ = [
     "View",
     "active",
     "admit",
+    "announced_left",
     "blocks_for",
     "decodes_and_oldest_prompt",
     "fits",
@@ -78,6 +83,7 @@ __all__ = [
     "is_served",
     "kernel",
     "left",
+    "next_block",
     "next_waiting",
     "plan",
     "preempt",
@@ -206,7 +212,8 @@ class Router(_HasBody):
 class Policy(_HasBody):
     """Base of every scheduler: a frozen dataclass of parameters with one function marked :func:`plan`.
 
-    Inside the body, `p` has the fields of the dataclass (numbers, booleans, or nested policies' parameters).
+    Inside the body, `p` has the fields of the dataclass: numbers, booleans, tuples of numbers as arrays, or the
+    parameters of nested policies.
     """
 
     __slots__ = ()
@@ -223,7 +230,7 @@ class Policy(_HasBody):
 
 
 def record_of(value: Any) -> np.record:
-    """Pack the fields of a dataclass of numbers (or of such dataclasses) into a numpy record."""
+    """Pack the fields of a dataclass of numbers, tuples of numbers, or such dataclasses, into a numpy record."""
     names: list[str] = []
     formats: list[Any] = []
     values: list[Any] = []
@@ -232,6 +239,9 @@ def record_of(value: Any) -> np.record:
         if dataclasses.is_dataclass(item):
             item = record_of(item)
             formats.append(item.dtype)
+        elif isinstance(item, tuple) and item:
+            array = np.array(item, np.int64 if all(isinstance(x, int) for x in item) else np.float64)
+            formats.append((array.dtype, array.shape))
         elif field.type in ("float", float) and isinstance(item, int):
             formats.append(np.float64)  # so that 1 and 1.0 meet the same machine code
         elif isinstance(item, bool | int | float | np.generic):

@@ -124,7 +124,7 @@ def reads_the_future(
     return not (same and all(np.array_equal(one.entries[c], two.entries[c]) for c in one.entries))
 
 
-TIMES = ("time_between_tokens", "strict_tbt")  # parameters of policies that are times (s)
+TIMES = ("time_between_tokens", "strict_tbt", "patience")  # parameters of policies that are times (s)
 
 
 def slowed(workload: Workload, system: System, policy: Policy) -> tuple[Workload, System, Policy]:
@@ -153,23 +153,24 @@ def scales(workload: Workload, system: System, policy: Policy, python: bool = Fa
 
 
 def busy_hour(policy: Policy, python: bool = False) -> tuple[System, list[Step]]:
-    """Steps of a run with long prompts, many decodes and ample memory."""
+    """Steps of a run with long prompts, many decodes, a few of them long, and ample memory."""
     rng = np.random.default_rng(0)
     arrival, prompt, output = (
         np.sort(rng.uniform(0, 4, 40)),
         rng.integers(600, 1500, 40),
         rng.integers(30, 60, 40),
     )
-    workload = Workload(arrival, prompt, output, tbt=np.full(40, 5.0))
+    output[::5] += 150
+    workload = Workload(arrival, prompt, output, tbt=np.full(40, 5.0), predicted=output)
     system = System(TileLaw(128, TILE_TIME, TOKEN_TIME), blocks=1 << 20, max_length=4096, name="ample")
     trace = run(workload, system, policy, python=python)
     return system, audit(workload, system, trace, admission_of(policy))
 
 
 def crowded() -> tuple[Workload, System]:
-    """Twelve requests at once that outgrow the memory together, and one that can never be served."""
+    """Twelve requests at once that outgrow the memory and their announcements, and one that can never be served."""
     prompt, output = np.full(13, 20), np.full(13, 40)
     prompt[5] = 10_000
-    return Workload(np.linspace(0.0, 1e-3, 13), prompt, output), System(
+    return Workload(np.linspace(0.0, 1e-3, 13), prompt, output, predicted=np.full(13, 5)), System(
         LAW, blocks=40, block_size=4, max_length=1000, max_running=8, name="crowded"
     )

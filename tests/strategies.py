@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import IntEnum
-from typing import Any, cast, get_type_hints
+from typing import Any, cast, get_origin, get_type_hints
 
 import numpy as np
 from hypothesis import strategies as st
@@ -136,6 +136,8 @@ def parameters_of(cls: type[Policy] | type[Router]) -> st.SearchStrategy[Any]:
 
 
 def _around(kind: type[Any], default: Any) -> st.SearchStrategy[Any]:
+    if get_origin(kind) is tuple:
+        return st.sampled_from([(1,), (3,), (2, 5), (8, 32)])
     if issubclass(kind, IntEnum):
         return st.sampled_from(list(kind))
     if kind is bool:

@@ -64,8 +64,8 @@ def test_peak_looks_at_the_right_moments(requests: list[tuple[int, int]], block_
     """
     *running, (held, left) = requests
     rows = [Req(prompt=h, prefilled=h, decoded=0, predicted=more) for h, more in running]
-    desk = Desk([*rows, waiting(held, predicted=left - 1)], block_size=block_size, total_blocks=10_000)
-    assert interpreted(peak_blocks)(desk.view(), desk.batch(), len(rows)) == peak_by_hand(
+    desk = Desk([*rows, waiting(held + 1, predicted=left - 1)], block_size=block_size, total_blocks=10_000)
+    assert interpreted(peak_blocks)(desk.view(), desk.batch(), len(rows), 1.0) == peak_by_hand(
         requests, block_size
     )
 

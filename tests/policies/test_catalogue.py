@@ -16,7 +16,8 @@ from queueing.policy import Policy
 
 def test_names_are_the_pages():
     assert set(names()) == {
-        "chunk_only", "faster_transformer", "hybrid_only", "orca", "rad", "sarathi", "slai", "vllm",
+        "a_min", "batching_switch", "chunk_only", "faster_transformer", "gittins", "hybrid_only", "mc_sf",
+        "nested_wait", "orca", "rad", "sarathi", "slai", "vllm", "wait",
     }  # fmt: skip
     assert "power_of_d" in router_names()
 
@@ -53,13 +54,13 @@ def test_settings_are_typed_by_the_fields(name: str, settings: list[str], policy
 @pytest.mark.parametrize(
     ("name", "settings", "complaint"),
     [
-        ("lifo", [], "there is no policy 'lifo'; the known ones are chunk_only, "),
+        ("lifo", [], "there is no policy 'lifo'; the known ones are a_min, "),
         ("slai", ["budget=3"], "slai has no parameter 'budget'; it takes token_budget, max_num_seqs, "),
         ("slai", ["token_budget"], "a parameter is written key=value, not 'token_budget'"),
         ("slai", ["token_budget=2.5"], "token_budget of slai must be an integer, not '2.5'"),
         ("slai", ["below_offset=much"], "below_offset of slai must be a number, not 'much'"),
         ("slai", ["fixed_offset=1"], "fixed_offset of slai must be true or false, not '1'"),
-        ("slai", ["order=lifo"], "order of slai must be one of fifo, fcfs, spf, strict_spf, not 'lifo'"),
+        ("slai", ["order=lifo"], "order of slai must be one of fifo, fcfs, spf, strict_spf, sjf, not 'lifo'"),
         ("slai", ["token_budget=0"], "token_budget of Slai must be an integer of at least 1, not 0"),
         ("rad", ["cycle=nan"], "cycle of Rad must be a whole number of prompts, at least 1, or inf, not nan"),
     ],

@@ -298,7 +298,7 @@ def test_deferral_happens_and_lets_prompts_pass():
         ({"max_num_seqs": 2.5}, "max_num_seqs of Slai must be an integer of at least 1, not 2.5"),
         ({"memory_limit": math.nan}, "memory_limit of Slai must be positive and finite, not nan"),
         ({"below_offset": -1.0}, "below_offset of Slai must be zero or more, not -1.0"),
-        ({"order": 7}, "order of Slai must be one of FIFO, SPF, STRICT_SPF, not 7"),
+        ({"order": 7}, "order of Slai must be one of FIFO, SPF, STRICT_SPF, SJF, not 7"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, Any], complaint: str):
