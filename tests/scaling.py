@@ -33,7 +33,7 @@ class Offered(NamedTuple):
 
 
 class Run(NamedTuple):
-    """At each `start` (s): `prompts` (tokens) and `decoding` (requests), both divided by n."""
+    """At each `start` (s): `prompts` (m tokens) and `decoding` (requests), both divided by n."""
 
     start: NDArray[np.float64]
     prompts: NDArray[np.float64]
