@@ -87,6 +87,30 @@ def test_batches_keep_to_their_bounds(fluid, discipline):
     assert run.decoding.max() <= most * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("discipline", "state", "batch"),
+    [
+        (RAD, (100, 29, True), (60, 0)),
+        (RAD, (100, 30, True), (0, 30)),  # the tile is full
+        (RAD, (100, 31, True), (0, 30)),
+        (RAD, (59, 29, True), (0, 29)),  # no whole chunk
+        (SARATHI, (1000, 20, True), (180, 20)),
+        (SARATHI, (1000, 29, True), (20, 29)),
+        (SARATHI, (7, 31, True), (0, 31)),
+        (ORCA, (1000, 20, True), (200, 20)),
+        (VLLM, (1000, 29, True), (20, 0)),
+        (VLLM, (1000, 30, True), (0, 30)),
+        (CHUNK_ONLY, (1000, 10, True), (200, 0)),
+        (CHUNK_ONLY, (1000, 10, False), (0, 10)),
+        (CHUNK_ONLY, (1000, 0, False), (200, 0)),
+        (FASTER_TRANSFORMER, (1000, 0, True), (600, 0)),
+        (FASTER_TRANSFORMER, (1000, 1, True), (0, 1)),
+    ],
+)
+def test_batches_at_the_switches(discipline, state, batch):
+    assert discipline.batch(NODE, *state) == batch
+
+
 # --- edges
 
 
