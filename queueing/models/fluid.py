@@ -273,9 +273,8 @@ def edge(fluid: Fluid, discipline: Discipline, iterations: int = 4000) -> Closed
 
     Computed: slope of what is finished along :func:`path` with endless prompts, from its second half on.
     """
-    stated = discipline.edge(fluid)
+    stated, half = discipline.edge(fluid), iterations // 2
     run = path(fluid, discipline, iterations, math.inf)
-    half = iterations // 2
     slope = np.polyfit(run.start[half:], run.finished[half:], 1)[0]
     return ClosedForm(float(slope), stated)
 
