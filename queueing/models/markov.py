@@ -1,13 +1,13 @@
 """Exact Markov chains of tiny serving systems, built by stepping the very policy functions, uncompiled.
 
-Time is slotted: an iteration takes one slot whatever it holds, and at the end of each slot at most one request
-arrives, of kind k (prompt, output) with probability p_k.  A request that finds `room` requests in the system is lost;
-so the chain is finite, and the share of time at `room` says how far it is from the system without a bound.  KV memory
-is ample.
+Time is slotted: an iteration of n tokens takes `slots[n - 1]` slots (one, if no table is given), and at the end of each
+slot at most one request arrives, of kind k (prompt, output) with probability p_k.  A request that finds `room` requests
+in the system is lost; so the chain is finite, and the share of time at `room` says how far it is from the system
+without a bound.  KV memory is ample, and announced output lengths are the true ones.
 
-A state is what is in the system, oldest first: (running, prompt tokens prefilled, tokens decoded, kind) of each
-request, and the policy's memory.  At a slot's beginning the policy's own body plans a batch from its view of that
-state; the batch is carried out; requests that have all their tokens leave; one may arrive.
+A state is what is in the system between two batches, oldest first: (running, prompt tokens prefilled, tokens decoded,
+kind) of each request, and the policy's memory.  The policy's own body plans a batch from its view of that state; the
+batch is carried out; requests that have all their tokens leave.  While it runs others may arrive.
 
 Only policies that look at neither the clock nor durations, and whose counters are bounded, have such a chain: SLAI
 reads both, and RAD without cycles counts its prompts for ever.
@@ -16,6 +16,7 @@ reads both, and RAD without cycles counts its prompts for ever.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,10 +30,11 @@ from queueing.models.stationary import certified_law
 from queueing.policy import Policy
 from queueing.proofs.exact_chain import StationaryLaw
 
-__all__ = ["Kind", "SlottedSystem", "SystemState", "chain", "in_system"]
+__all__ = ["Kind", "SlottedSystem", "SystemState", "chain", "in_system", "mean_in_system"]
 
 BLOCKS = 1 << 20
 Row = tuple[bool, int, int, int]
+Arrivals = dict[tuple[int, ...], Fraction]
 
 
 class Kind(NamedTuple):
@@ -55,15 +57,19 @@ Rows = dict[SystemState, dict[SystemState, Fraction]]
 
 @dataclass(frozen=True, slots=True)
 class SlottedSystem:
-    """A slotted system: kinds of requests, room for so many, and whether the last prompt chunk emits the first token.
+    """A slotted system: kinds of requests, room for so many, and how long a batch takes.
+
+    `last_chunk_emits`, whether the last prompt chunk emits the first token; `slots`, how many a batch of 1, 2, ...
+    tokens takes, larger batches being forbidden; () for one slot whatever it holds.
 
     Raises:
-        ValueError: the kinds' probabilities are no sub-distribution, or a length or the room is below one.
+        ValueError: the kinds' probabilities are no sub-distribution, or a length, the room or a duration is below one.
     """
 
     kinds: tuple[Kind, ...]
     room: int
     last_chunk_emits: bool = True
+    slots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.room < 1 or any(kind.prompt < 1 or kind.output < 1 for kind in self.kinds):
@@ -72,13 +78,52 @@ class SlottedSystem:
             )
         if any(kind.probability < 0 for kind in self.kinds) or sum(k.probability for k in self.kinds) > 1:
             raise ValueError("the probabilities of arrivals must be >= 0 and add up to at most 1")
+        if any(slots < 1 for slots in self.slots):
+            raise ValueError(f"a batch takes at least one slot, so the table cannot be {self.slots}")
 
-    def step(self, policy: Policy, state: SystemState) -> SystemState:
-        """The state after a slot in which nobody arrives."""
+    def duration(self, tokens: int) -> int:
+        """Slots that a batch of so many tokens takes; with none, the one slot for which the node does nothing.
+
+        Raises:
+            ValueError: the batch is larger than the table allows.
+        """
+        if not self.slots or tokens == 0:
+            return 1
+        if tokens > len(self.slots):
+            raise ValueError(f"a batch has {tokens} tokens where {len(self.slots)} are allowed")
+        return self.slots[tokens - 1]
+
+    def arrivals(
+        self, present: int, left: int, slots: int
+    ) -> tuple[dict[tuple[int, ...], Fraction], Fraction]:
+        """Law of who arrives, kinds in order, during a batch that begins with `present` requests and ends with `left`.
+
+        And the mean number of requests in the system at the beginning of each of its slots, added up.
+        """
+        law: Arrivals = {(): Fraction(1)}
+        held = Fraction(0)
+        for slot in range(1, slots + 1):
+            held += sum(p * (present + len(arrived)) for arrived, p in law.items())
+            here = left if slot == slots else present  # who is done leaves before somebody arrives
+            after: defaultdict[tuple[int, ...], Fraction] = defaultdict(Fraction)
+            for arrived, p in law.items():
+                free = here + len(arrived) < self.room
+                for k, kind in enumerate(self.kinds):
+                    if free and kind.probability:
+                        after[*arrived, k] += p * kind.probability
+                coming = sum(kind.probability for kind in self.kinds) if free else Fraction(0)
+                if coming < 1:
+                    after[arrived] += p * (1 - coming)
+            law = dict(after)
+        return law, held
+
+    def step(self, policy: Policy, state: SystemState) -> tuple[SystemState, int]:
+        """The state after the next batch if nobody arrives, and the slots it takes."""
         fresh: Any = policy.init(self.room)
         columns = [np.array(values, array.dtype) for values, array in zip(state.memory, fresh, strict=True)]
         memory = type(fresh)(*columns)
         requests = list(state.requests)
+        tokens = 0
         if requests:
             batch = _empty_batch(self.room)
             policy.body.python(policy, memory, self._view(state.requests), batch)
@@ -88,6 +133,7 @@ class SlottedSystem:
                 )
             for e in range(int(batch.count[ENTRIES])):
                 r, q = int(batch.request[e]), int(batch.tokens[e])
+                tokens += q
                 _, prefilled, decoded, kind = requests[r]
                 if prefilled < self.kinds[kind].prompt:
                     prefilled += q
@@ -96,11 +142,12 @@ class SlottedSystem:
                     decoded += 1
                 requests[r] = (True, prefilled, int(decoded), kind)
         left = tuple(row for row in requests if row[2] < self.kinds[row[3]].output)
-        return SystemState(left, _frozen(memory))
+        return SystemState(left, _frozen(memory)), self.duration(tokens)
 
     def _view(self, requests: Sequence[Row]) -> View:
         """What a server may know of the state; every array read-only."""
         prompts = [self.kinds[kind].prompt for _, _, _, kind in requests]
+        announced = [self.kinds[kind].output for _, _, _, kind in requests]
         emitted = 1 if self.last_chunk_emits else 0
         context = [p + max(d - emitted, 0) if p else 0 for _, p, d, _ in requests]
         n = len(requests)
@@ -117,7 +164,7 @@ class SlottedSystem:
             running=column([r for r, row in enumerate(requests) if row[0]], "u4"),
             served=column([], "u4"), served_tokens=column([]), arrival=column([0.0] * n, "f8"), prompt=column(prompts),
             prefilled=column([row[1] for row in requests]), decoded=column([row[2] for row in requests]),
-            recomputed=zeros, client=zeros, tbt=column([math.inf] * n, "f8"), predicted=column([1] * n),
+            recomputed=zeros, client=zeros, tbt=column([math.inf] * n, "f8"), predicted=column(announced),
             last_token=column([math.nan] * n, "f8"), blocks=column([c if row[0] else 0 for c, row in
                                                                     zip(context, requests, strict=True)]),
             context=column(context), free_blocks=BLOCKS, total_blocks=BLOCKS, block_size=1, watermark=1,
@@ -126,10 +173,13 @@ class SlottedSystem:
 
 
 def chain(system: SlottedSystem, policy: Policy, most: int = 5000) -> StationaryLaw:
-    """The chain of a policy on a slotted system from the empty state, with its stationary law, certified.
+    """The chain of a policy on a slotted system from batch to batch, with its stationary law, certified.
+
+    With one slot per batch that is the law over time; else :func:`mean_in_system` weighs the batches by their slots.
 
     Raises:
-        ValueError: the policy's memory holds no whole numbers, or more than `most` states are reached.
+        ValueError: the policy's memory holds no whole numbers, its batch is too large, or more than `most` states are
+            reached.
     """
     start = SystemState((), _frozen(policy.init(system.room)))
     rows: Rows = {}
@@ -140,15 +190,12 @@ def chain(system: SlottedSystem, policy: Policy, most: int = 5000) -> Stationary
             continue
         if len(rows) == most:
             raise ValueError(f"more than {most} states are reached; give less room or fewer kinds")
-        after = system.step(policy, state)
+        after, slots = system.step(policy, state)
+        arrivals, _ = system.arrivals(len(state.requests), len(after.requests), slots)
         row: dict[SystemState, Fraction] = {}
-        stay = Fraction(1)
-        for k, kind in enumerate(system.kinds):
-            if kind.probability and len(after.requests) < system.room:
-                stay -= kind.probability
-                row[SystemState((*after.requests, (False, 0, 0, k)), after.memory)] = kind.probability
-        if stay:
-            row[after] = row.get(after, Fraction(0)) + stay
+        for arrived, p in arrivals.items():
+            new = tuple((False, 0, 0, k) for k in arrived)
+            row[SystemState(after.requests + new, after.memory)] = p
         rows[state] = row
         stack += row
     return certified_law(_recurrent(rows))
@@ -157,6 +204,22 @@ def chain(system: SlottedSystem, policy: Policy, most: int = 5000) -> Stationary
 def in_system(law: StationaryLaw) -> Mapping[SystemState, Fraction]:
     """Number of requests in each state, to average."""
     return {state: Fraction(len(state.requests)) for state in law.transitions}
+
+
+def mean_in_system(system: SlottedSystem, policy: Policy, most: int = 5000) -> Fraction:
+    """Number of requests in the system at the beginning of a slot, averaged over time, exactly (renewal-reward).
+
+    Raises:
+        ValueError: as for :func:`chain`.
+    """
+    law = chain(system, policy, most)
+    held: dict[SystemState, Fraction] = {}
+    slots: dict[SystemState, Fraction] = {}
+    for state in law.transitions:
+        after, taken = system.step(policy, state)
+        slots[state] = Fraction(taken)
+        _, held[state] = system.arrivals(len(state.requests), len(after.requests), taken)
+    return law.mean(held) / law.mean(slots)
 
 
 def _recurrent(rows: Rows) -> Rows:

@@ -7,8 +7,8 @@ import pytest
 
 from policies import ChunkOnly, FasterTransformer, Orca, Rad, Sarathi, Slai, Vllm
 from queueing import metrics
-from queueing.models.iteration_time import Roofline
-from queueing.models.markov import Kind, SlottedSystem, chain, in_system
+from queueing.models.iteration_time import IterationTime, Roofline, TileLaw
+from queueing.models.markov import Kind, SlottedSystem, chain, in_system, mean_in_system
 from queueing.proofs.exact_chain import StationaryLaw
 from queueing.simulator import simulate
 from queueing.system import System
@@ -32,7 +32,7 @@ def crowding(law: StationaryLaw) -> Fraction:
     return sum((p for state, p in law.law.items() if len(state.requests) == ROOM), Fraction(0))
 
 
-def simulated(policy, kinds, slots: int) -> np.ndarray:
+def simulated(policy, kinds, slots: int, law: IterationTime = SLOT) -> np.ndarray:
     """Requests in the system at each slot's beginning, arrivals of that instant included."""
     rng = np.random.default_rng(0)
     odds = [float(k.probability) for k in kinds]
@@ -40,7 +40,7 @@ def simulated(policy, kinds, slots: int) -> np.ndarray:
     at = np.flatnonzero(drawn < len(kinds))
     which = drawn[at]
     workload = Workload(at.astype(float), [kinds[k].prompt for k in which], [kinds[k].output for k in which])
-    system = System(SLOT, 1 << 20, block_size=1, max_length=1 << 10, max_running=ROOM, name="slots")
+    system = System(law, 1 << 20, block_size=1, max_length=1 << 10, max_running=ROOM, name="slots")
     trace = simulate(workload, system, policy)
     here = np.zeros(slots + 100, dtype=int)
     np.add.at(here, at, 1)
@@ -67,6 +67,22 @@ def test_the_simulator_lies_around_the_exact_mean(name):
     busier = (kinds[0]._replace(probability=kinds[0].probability * Fraction(6, 5)), *kinds[1:])
     other = chain(SlottedSystem(busier, ROOM), policy)
     assert float(other.mean(in_system(other))) > found.high
+
+
+@pytest.mark.parametrize(
+    "policy", [Sarathi(token_budget=3), Vllm(max_batched_tokens=4), Rad(tile=2, chunk=4, cycle=3)]
+)
+def test_tiles_of_a_slot_each(policy):
+    """Batches of n tokens take ⌈n/2⌉ slots: the simulator's mean, under the tile law of a second per tile, lies around
+    the exact one (99.99 %), not around that of batches of one slot each.
+    """
+    tiles = SlottedSystem(TWO_KINDS, ROOM, slots=tuple(-(-n // 2) for n in range(1, 25)))
+    stated = float(mean_in_system(tiles, policy))
+    found = metrics.batch_means(
+        simulated(policy, TWO_KINDS, 400_000, TileLaw(2, 1.0, 0.0)).astype(float), level=0.9999
+    )
+    assert found.low < stated < found.high, (stated, found)
+    assert float(mean_in_system(SlottedSystem(TWO_KINDS, ROOM), policy)) < found.low
 
 
 def test_one_slot_of_service_is_a_queue_that_never_waits():
