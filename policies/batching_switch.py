@@ -33,8 +33,9 @@ class BatchingSwitch(Policy):
             once θ of those active after the last refill are done:  batches of whole prompts of W, while they fit
             until then:  one token for every request of D
 
-    The cost of a request in exclusive batches less that in mixed ones is Δ(N) = X/N + Y, so its sign changes at most
-    once in N (queueing.models.exclusive_batching, which also gives θ and the crossover).
+    The cost of a request in exclusive batches less that in mixed ones is close to Δ(N) = X/N + Y, whose sign changes at
+    most once in N (queueing.models.exclusive_batching gives θ and the crossover, and says where the exact cost
+    changes more often).
 
     Assumptions:  for θ and the crossover: outputs of constant hazard, costs affine in prompts and decodes.
     Guarantee:    at most `places` requests are active, and an exclusive batch holds prompts or decodes (tested).
