@@ -8,17 +8,21 @@ from policies.admission import ANNOUNCED_LENGTH, CONTEXT_LIMIT, PEAK, WHOLE_PROM
 from policies.batching_switch import BatchingSwitch
 from policies.catalogue import named, names, router_named, router_names
 from policies.chunk_only import ChunkOnly
+from policies.counters import Cost, Lift, Predictor
 from policies.faster_transformer import FasterTransformer
+from policies.fcfs import Fcfs
 from policies.gittins import Gittins
 from policies.hybrid_only import HybridOnly
 from policies.mc_sf import McSf
 from policies.nested_wait import NestedWait
 from policies.orca import Orca
+from policies.packing import Packing
 from policies.rad import Rad
 from policies.routing import JoinShortestQueue, LeastWork, PowerOfD, RoundRobin, UniformRandom
 from policies.sarathi import Sarathi, token_budget_for
 from policies.slai import Slai
 from policies.vllm import Vllm
+from policies.vtc import Vtc
 from policies.wait import Wait
 from queueing.policy import FIFO, SJF, SPF, STRICT_SPF, Order
 
@@ -35,22 +39,28 @@ __all__ = [
     "Admission",
     "BatchingSwitch",
     "ChunkOnly",
+    "Cost",
     "FasterTransformer",
+    "Fcfs",
     "Gittins",
     "HybridOnly",
     "JoinShortestQueue",
     "LeastWork",
+    "Lift",
     "McSf",
     "NestedWait",
     "Orca",
     "Order",
+    "Packing",
     "PowerOfD",
+    "Predictor",
     "Rad",
     "RoundRobin",
     "Sarathi",
     "Slai",
     "UniformRandom",
     "Vllm",
+    "Vtc",
     "Wait",
     "named",
     "names",

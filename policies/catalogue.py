@@ -6,7 +6,7 @@ import dataclasses
 import re
 from enum import IntEnum
 from types import ModuleType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from queueing.policy import Policy, Router
 
@@ -46,9 +46,9 @@ def named(name: str, *parameters: str) -> Policy:
     Example:
         >>> named("slai", "token_budget=256", "order=fifo")
         Slai(token_budget=256, ...)
-        >>> named("fcfs")
+        >>> named("lifo")
         Traceback (most recent call last):
-        ValueError: there is no policy 'fcfs'; ...
+        ValueError: there is no policy 'lifo'; ...
     """
     return _build("policy", classes(Policy), name, parameters)
 
@@ -85,6 +85,8 @@ def _parse(name: str, key: str, kind: type[Any], text: str) -> Any:
     """Read `text` as a value of the annotated type of a field; the members of a tuple are separated by "/"."""
     if get_origin(kind) is tuple:
         return tuple(_parse(name, key, get_args(kind)[0], item.strip()) for item in text.split("/"))
+    if hasattr(kind, "parse"):
+        return cast("Any", kind).parse(text)
     if issubclass(kind, IntEnum):
         members = kind.__members__
         if text.upper().replace("-", "_") not in members:

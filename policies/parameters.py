@@ -7,7 +7,14 @@ from enum import IntEnum
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["require_choice", "require_counts", "require_positive", "require_rising", "require_thresholds"]
+__all__ = [
+    "require_choice",
+    "require_counts",
+    "require_positive",
+    "require_rising",
+    "require_thresholds",
+    "require_weights",
+]
 
 
 def require_counts(policy: Any, *names: str) -> None:
@@ -51,3 +58,10 @@ def require_rising(policy: Any, name: str, number: int) -> None:
         raise ValueError(
             f"{name} of {type(policy).__name__} must be {number} rising integers, not {values!r}"
         )
+
+
+def require_weights(policy: Any, name: str) -> None:
+    """Raise ValueError unless the named field of `policy` is a tuple, not empty, of positive, finite numbers."""
+    values = getattr(policy, name)
+    if not (isinstance(values, tuple) and values and all(0 < x < math.inf for x in values)):
+        raise ValueError(f"{name} of {type(policy).__name__} must be positive and finite, not {values!r}")

@@ -224,7 +224,7 @@ class Policy(_HasBody):
         raise NotImplementedError(f"{type(self).__name__} declares no facts; define the property `facts`")
 
     def init(self, requests: int) -> NamedTuple:
-        """Return fresh memory for one node that will see request ids below `requests`: a NamedTuple of arrays."""
+        """Return fresh memory for one node, a NamedTuple of arrays; no request or client id reaches `requests`."""
         del requests
         return NoMemory(np.zeros(1, np.int64))
 

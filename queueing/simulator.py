@@ -168,7 +168,7 @@ class _Run:
         )  # fmt: skip
         route_by = router if router is not None else _Single()
         draws = np.random.default_rng(seed).random((n, route_by.draws_per_request))
-        memory = policy.init(n)
+        memory = policy.init(max(n, int(workload.client.max(initial=-1)) + 1))
         make: Any = type(memory)
         memories = make(*(np.repeat(np.asarray(a)[None], nodes, axis=0) for a in memory))
         law, law_p = system.iteration_time.lower()

@@ -32,6 +32,8 @@ def run(workload: Workload, system: System, policy: Policy, **options: Any) -> T
 
 
 def admission_of(policy: Policy) -> Admission | None:
+    if getattr(policy, "artifact", False):
+        return Admission.PEAK  # its own rule, which gives blocks for the prompt alone, as PEAK does
     return getattr(policy, "admission", None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import IntEnum
-from typing import Any, cast, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from hypothesis import strategies as st
@@ -137,7 +137,10 @@ def parameters_of(cls: type[Policy] | type[Router]) -> st.SearchStrategy[Any]:
 
 def _around(kind: type[Any], default: Any) -> st.SearchStrategy[Any]:
     if get_origin(kind) is tuple:
-        return st.sampled_from([(1,), (3,), (2, 5), (8, 32)])
+        whole = st.sampled_from([(1,), (3,), (2, 5), (8, 32)])
+        return whole if get_args(kind)[0] is int else st.sampled_from([(0.5,), (1.0,), (2.0,)])
+    if dataclasses.is_dataclass(kind):
+        return st.just(default) | st.builds(kind, st.sampled_from([1.0, 4.0]), st.sampled_from([0.5, 2.0]))
     if issubclass(kind, IntEnum):
         return st.sampled_from(list(kind))
     if kind is bool:

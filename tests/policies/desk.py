@@ -25,6 +25,7 @@ class Req:
     predicted: int = 100
     waiting: bool = False
     blocks: int | None = None
+    client: int = 0
 
 
 def decode(context: int = 20, **more: Any) -> Req:
@@ -102,7 +103,7 @@ class Desk:
             prefilled=column([r.prefilled for r in rs]),
             decoded=column([r.decoded for r in rs]),
             recomputed=column([r.recomputed for r in rs]),
-            client=column([0] * len(rs)),
+            client=column([r.client for r in rs]),
             tbt=column([r.tbt for r in rs], "f8"),
             predicted=column([r.predicted for r in rs]),
             last_token=column([math.nan] * len(rs), "f8"),

@@ -16,8 +16,8 @@ from queueing.policy import Policy
 
 def test_names_are_the_pages():
     assert set(names()) == {
-        "a_min", "batching_switch", "chunk_only", "faster_transformer", "gittins", "hybrid_only", "mc_sf",
-        "nested_wait", "orca", "rad", "sarathi", "slai", "vllm", "wait",
+        "a_min", "batching_switch", "chunk_only", "faster_transformer", "fcfs", "gittins", "hybrid_only", "mc_sf",
+        "nested_wait", "orca", "rad", "sarathi", "slai", "vllm", "vtc", "wait",
     }  # fmt: skip
     assert "power_of_d" in router_names()
 
