@@ -9,6 +9,7 @@ from policies.batching_switch import BatchingSwitch
 from policies.catalogue import named, names, router_named, router_names
 from policies.chunk_only import ChunkOnly
 from policies.counters import Cost, Lift, Predictor
+from policies.deficit_round_robin import DeficitRoundRobin
 from policies.faster_transformer import FasterTransformer
 from policies.fcfs import Fcfs
 from policies.gittins import Gittins
@@ -23,6 +24,7 @@ from policies.sarathi import Sarathi, token_budget_for
 from policies.slai import Slai
 from policies.vllm import Vllm
 from policies.vtc import Vtc
+from policies.vtc_slai import VtcSlai
 from policies.wait import Wait
 from queueing.policy import FIFO, SJF, SPF, STRICT_SPF, Order
 
@@ -40,6 +42,7 @@ __all__ = [
     "BatchingSwitch",
     "ChunkOnly",
     "Cost",
+    "DeficitRoundRobin",
     "FasterTransformer",
     "Fcfs",
     "Gittins",
@@ -61,6 +64,7 @@ __all__ = [
     "UniformRandom",
     "Vllm",
     "Vtc",
+    "VtcSlai",
     "Wait",
     "named",
     "names",

@@ -85,6 +85,8 @@ def _parse(name: str, key: str, kind: type[Any], text: str) -> Any:
     """Read `text` as a value of the annotated type of a field; the members of a tuple are separated by "/"."""
     if get_origin(kind) is tuple:
         return tuple(_parse(name, key, get_args(kind)[0], item.strip()) for item in text.split("/"))
+    if issubclass(kind, Policy):
+        raise ValueError(f"{key} of {name} is a policy of its own; set it in Python")
     if hasattr(kind, "parse"):
         return cast("Any", kind).parse(text)
     if issubclass(kind, IntEnum):

@@ -42,10 +42,12 @@ __all__ = [
     "Predictor",
     "admit_next",
     "arrivals",
+    "cost_of",
     "counters",
     "next_client",
     "put_back",
     "settle",
+    "weight",
 ]
 
 Ints, Floats = NDArray[np.int64], NDArray[np.float64]
@@ -113,7 +115,15 @@ class Cost:
     @classmethod
     def parse(cls, text: str) -> Cost:
         """A cost from "profiled" or its coefficients in order, separated by "/"."""
-        return cls.profiled() if text == "profiled" else cls(*(float(part) for part in text.split("/")))
+        if text == "profiled":
+            return cls.profiled()
+        try:
+            values = [float(part) for part in text.split("/")]
+        except ValueError:
+            values = []
+        if not 1 <= len(values) <= 6:
+            raise ValueError(f'a cost is "profiled" or up to six numbers separated by "/", not {text!r}')
+        return cls(*values)
 
 
 class Counters(NamedTuple):

@@ -136,13 +136,8 @@ class Slai(Policy):
         set_last_schedulable_times(p, memory, view)
         waiting_decodes = queue_decodes(memory, view)
 
-        k, decodes = 0, 0
-        while k < waiting_decodes and tokens_used(batch) < budget and decodes < p.limit_total_decodes:
-            r = memory.queue[k]
-            if view.now < memory.lst[r]:
-                break  # r and all behind it may wait
-            decodes += decode_or_preempt(view, batch, r, spare)
-            k += 1
+        critical = critical_decodes(memory, view, waiting_decodes)
+        k, decodes = serve_by_deadline(p, memory, view, batch, spare, 0, 0, critical)
         for r in view.running:  # at most one: a chunk ends before its prompt only where the budget does
             if not is_decoding(view, r) and not is_preempted(batch, r):
                 take_chunk(view, batch, r, budget - tokens_used(batch))
@@ -150,9 +145,7 @@ class Slai(Policy):
             r = next_waiting(view, batch, p.order, p.strict_tbt)
             if r == NONE or start(p.admission, view, batch, r, budget - tokens_used(batch)) == 0:
                 break
-        while k < waiting_decodes and tokens_used(batch) < budget and decodes < p.limit_total_decodes:
-            decodes += decode_or_preempt(view, batch, memory.queue[k], spare)
-            k += 1
+        serve_by_deadline(p, memory, view, batch, spare, k, decodes, waiting_decodes)
 
 
 @kernel
@@ -186,6 +179,25 @@ def queue_decodes(memory: SlaiMemory, view: View) -> int:
             queue[j] = r
             length += 1
     return length
+
+
+@kernel
+def critical_decodes(memory: SlaiMemory, view: View, waiting_decodes: int) -> int:
+    """How many decodes at the front of the queue are past their last schedulable time."""
+    k = 0
+    while k < waiting_decodes and view.now >= memory.lst[memory.queue[k]]:
+        k += 1
+    return k
+
+
+@kernel
+def serve_by_deadline(p, memory, view: View, batch: Batch, spare: int, k: int, decodes: int, until: int):
+    """Steps 1 and 5: decode the queue from its k-th request on, `decodes` being served; return where both stand."""
+    budget = min(p.token_budget, view.max_tokens)
+    while k < until and tokens_used(batch) < budget and decodes < p.limit_total_decodes:
+        decodes += decode_or_preempt(view, batch, memory.queue[k], spare)
+        k += 1
+    return k, decodes
 
 
 @kernel

@@ -139,7 +139,7 @@ class Vtc(Policy):
         arrivals(p, memory, view)
         if p.packing == Packing.PURE:
             if may_look_for_work(p.artifact, memory.numbers, view):
-                admit_fairly(p, memory, view, batch, view.max_tokens)
+                admit_fairly(p, memory, view, batch, view.max_tokens, p.max_num_seqs)
             decode_all(p.admission, memory.numbers, view, batch)
         else:
             budget = min(p.token_budget, view.max_tokens)
@@ -147,14 +147,14 @@ class Vtc(Policy):
             for r in view.running:
                 if not is_decoding(view, r) and not is_preempted(batch, r):
                     take_chunk(view, batch, r, budget - tokens_used(batch))
-            admit_fairly(p, memory, view, batch, budget)
+            admit_fairly(p, memory, view, batch, budget, p.max_num_seqs)
         put_back(p, memory, view, batch)
 
 
 @kernel
-def admit_fairly(p, memory: Counters, view: View, batch: Batch, budget: int) -> None:
+def admit_fairly(p, memory, view: View, batch: Batch, budget: int, places: int) -> None:
     """Admit the first request of the client with the least counter, again and again while it fits."""
-    while active(view, batch) < p.max_num_seqs and tokens_used(batch) < budget:
+    while active(view, batch) < places and tokens_used(batch) < budget:
         u = next_client(p.artifact, memory)
         if u == NONE:
             break

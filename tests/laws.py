@@ -129,15 +129,22 @@ def reads_the_future(
 TIMES = ("time_between_tokens", "strict_tbt", "patience")  # parameters of policies that are times (s)
 
 
+def slower(policy: Policy) -> Policy:
+    """Its times doubled, those of nested policies too."""
+    fields = {f.name: getattr(policy, f.name) for f in dataclasses.fields(policy)}  # pyright: ignore
+    times = {name: 2 * value for name, value in fields.items() if name in TIMES}
+    nested = {name: slower(value) for name, value in fields.items() if isinstance(value, Policy)}
+    return dataclasses.replace(policy, **times, **nested)  # pyright: ignore
+
+
 def slowed(workload: Workload, system: System, policy: Policy) -> tuple[Workload, System, Policy]:
     """Everything twice as slow.  Doubling is exact in floating point, so the trace must double exactly."""
-    times = {name: 2 * getattr(policy, name) for name in TIMES if hasattr(policy, name)}
     law = TileLaw(TILE, 2 * TILE_TIME, 2 * TOKEN_TIME)
     w = Workload(
         2 * workload.arrival, workload.prompt, workload.output, workload.client, 2 * workload.tbt, 2 * workload.ttft,
         workload.predicted,
     )  # fmt: skip
-    return w, dataclasses.replace(system, iteration_time=law), dataclasses.replace(policy, **times)  # pyright: ignore
+    return w, dataclasses.replace(system, iteration_time=law), slower(policy)
 
 
 def scales(workload: Workload, system: System, policy: Policy, python: bool = False) -> bool:

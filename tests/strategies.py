@@ -139,6 +139,8 @@ def _around(kind: type[Any], default: Any) -> st.SearchStrategy[Any]:
     if get_origin(kind) is tuple:
         whole = st.sampled_from([(1,), (3,), (2, 5), (8, 32)])
         return whole if get_args(kind)[0] is int else st.sampled_from([(0.5,), (1.0,), (2.0,)])
+    if issubclass(kind, Policy):
+        return parameters_of(kind) | st.just(default)
     if dataclasses.is_dataclass(kind):
         return st.just(default) | st.builds(kind, st.sampled_from([1.0, 4.0]), st.sampled_from([0.5, 2.0]))
     if issubclass(kind, IntEnum):

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 import policies
-from policies import Admission, Order, Rad, Sarathi, Slai
+from policies import Admission, Cost, Lift, Order, Rad, Sarathi, Slai, Vtc, Wait
 from policies.catalogue import classes, named, names, router_named, router_names
 from queueing.policy import Policy
 
 
 def test_names_are_the_pages():
     assert set(names()) == {
-        "a_min", "batching_switch", "chunk_only", "faster_transformer", "fcfs", "gittins", "hybrid_only", "mc_sf",
-        "nested_wait", "orca", "rad", "sarathi", "slai", "vllm", "vtc", "wait",
+        "a_min", "batching_switch", "chunk_only", "deficit_round_robin", "faster_transformer", "fcfs", "gittins",
+        "hybrid_only", "mc_sf", "nested_wait", "orca", "rad", "sarathi", "slai", "vllm", "vtc", "vtc_slai", "wait",
     }  # fmt: skip
     assert "power_of_d" in router_names()
 
@@ -45,6 +45,9 @@ def test_a_new_export_is_found():
         ("Sarathi", ["order=fcfs", "admission=peak"], Sarathi(admission=Admission.PEAK)),
         ("rad", ["cycle=inf"], Rad(cycle=math.inf)),
         ("rad", ["cycle = 12"], Rad(cycle=12)),
+        ("wait", ["thresholds=8/2", "outputs=64/512"], Wait(thresholds=(8, 2), outputs=(64, 512))),
+        ("vtc", ["weights=1/0.5", "cost=1/4"], Vtc(weights=(1.0, 0.5), cost=Cost(1.0, 4.0))),
+        ("vtc", ["cost=profiled", "lift=never"], Vtc(cost=Cost.profiled(), lift=Lift.NEVER)),
     ],
 )
 def test_settings_are_typed_by_the_fields(name: str, settings: list[str], policy: Policy):
@@ -57,6 +60,10 @@ def test_settings_are_typed_by_the_fields(name: str, settings: list[str], policy
         ("lifo", [], "there is no policy 'lifo'; the known ones are a_min, "),
         ("slai", ["budget=3"], "slai has no parameter 'budget'; it takes token_budget, max_num_seqs, "),
         ("slai", ["token_budget"], "a parameter is written key=value, not 'token_budget'"),
+        ("wait", ["thresholds=8/x"], "thresholds of wait must be an integer, not 'x'"),
+        ("vtc", ["cost=1/-2"], "a cost must not fall with tokens: "),
+        ("vtc", ["cost=1/x"], 'a cost is "profiled" or up to six numbers separated by "/", not \'1/x\''),
+        ("vtc_slai", ["turns=vtc"], "turns of vtc_slai is a policy of its own; set it in Python"),
         ("slai", ["token_budget=2.5"], "token_budget of slai must be an integer, not '2.5'"),
         ("slai", ["below_offset=much"], "below_offset of slai must be a number, not 'much'"),
         ("slai", ["fixed_offset=1"], "fixed_offset of slai must be true or false, not '1'"),
