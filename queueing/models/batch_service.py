@@ -35,6 +35,7 @@ from queueing.proofs.identity import Identity
 
 __all__ = ["BatchLaw", "BatchService", "derivation"]
 
+SMALL = 1e-200  # odds whose products are no longer exact in floats
 LARGEST = 5000  # states of the chain; its matrix has the square of it
 
 
@@ -170,7 +171,7 @@ class BatchService:
         """
         rho, x = self.load, self.rate * self.base
         odds = rho / (1 - rho)
-        least = float(lambertw(odds * math.exp(-x / (1 - rho))).real) / odds if odds else math.exp(-x)
+        least = float(lambertw(odds * math.exp(-x / (1 - rho))).real) / odds if odds > SMALL else math.exp(-x)
         return self.sojourn_at(math.exp(-rho - x)), self.sojourn_at(least)
 
     def sojourn_at(self, idle: float) -> float:
