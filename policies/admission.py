@@ -176,7 +176,13 @@ def within_peak(view: View, batch: Batch, r: int, share: float) -> bool:
 
 @kernel
 def may_admit(rule: int, view: View, batch: Batch, r: int) -> bool:
-    """Whether the waiting request `r` may be admitted now; alone it always may, unless its prompt does not fit."""
+    """Whether the waiting request `r` may be admitted now; alone it always may, unless its prompt does not fit.
+
+    A request that has outlived its announcement grows from its first decode on; it leaves the watermark under every
+    rule, lest two of them put each other out for ever.
+    """
+    if view.decoded[r] > 0 and announced_left(view, r) == 0 and rule != CONTEXT_LIMIT:
+        return fits(view, batch, r, prompt_if_admitted(view, r))
     if rule == PEAK:
         return within_peak(view, batch, r, 1.0)
     reserve = reservation(rule, view, r)

@@ -199,7 +199,9 @@ def unfair_admissions(
     system=systems(LAW),
     lift=st.sampled_from([Lift.LEAST, Lift.NEVER]),
     packing=st.sampled_from(list(Packing)),
-    weights=st.sampled_from([(1.0,), (1.0, 4.0), (2.0, 0.5, 1.0)]),
+    weights=st.sampled_from(
+        [(1.0, 1.0, 1.0), (1.0, 4.0, 4.0), (2.0, 0.5, 1.0)]
+    ),  # of one length: one compilation
 )
 def test_every_admission_is_that_of_the_algorithm(
     workload: Workload, system: System, lift: Lift, packing: Packing, weights: tuple[float, ...]
@@ -270,11 +272,11 @@ def service_gap(workload: Workload, steps: list[Step], wp: float, wq: float) -> 
     return worst
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_backlogged_clients_get_the_same_within_the_bound(seed: int):
     """2U* for VTC; the control, FCFS with one client sending nine of ten requests, passes it many times over."""
     rng = np.random.default_rng(seed)
-    n, memory, wp, wq = 600, 200, 1.0, 2.0
+    n, memory, wp, wq = 300, 200, 1.0, 2.0
     client = (rng.uniform(size=n) < 0.1).astype(int)
     workload = told(Workload(np.zeros(n), rng.integers(1, 40, n), rng.integers(1, 60, n), client))
     system = System(LAW, blocks=memory, block_size=1)
