@@ -10,6 +10,7 @@ Each function returns one number per request, in the order of `trace.requests`, 
 `ttft(trace)[of_class(trace, 0.1)]`.  Two values stand for what was not seen:
 
 * nan: the quantity is not defined; the request was rejected, never arrived before the horizon, or has d_i = 1 (tpot);
+  or it is not known, in the trace of a log (:mod:`queueing.request_log`);
 * inf: the request arrived, but the event had not happened when the run ended (*censored*).
 
 All that is known of a censored latency is that it exceeds (end of the run - a_i).  :func:`quantile` counts it as
@@ -50,14 +51,22 @@ def counted(trace: Trace) -> Mask:
 
 
 def observed_until(trace: Trace) -> float:
-    """End of the observation (s): the horizon where it cut the run short, else the end of the last batch."""
+    """End of the observation (s): the horizon where it cut the run short, else the end of the last batch.
+
+    A log has no batches; its observation ends with its last token.
+    """
     horizon = float(trace.meta.get("horizon", math.inf))
-    return horizon if math.isfinite(horizon) and bool(np.any(trace.unfinished)) else trace.end
+    if math.isfinite(horizon) and bool(np.any(trace.unfinished)):
+        return horizon
+    if len(trace.iterations["start"]) == 0 and bool(np.any(trace.finished)):
+        return float(np.nanmax(trace.requests["finished"]))
+    return trace.end
 
 
 def _since_arrival(trace: Trace, event: str) -> Floats:
     latency = trace.requests[event] - trace.requests["arrival"]
-    latency[np.isnan(latency)] = np.inf
+    if event not in trace.meta.get("unknown", ()):
+        latency[np.isnan(latency)] = np.inf
     latency[~counted(trace)] = np.nan
     return latency
 
