@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 slow_start = [HealthCheck.too_slow]  # a first example may compile
 settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=slow_start)
 settings.register_profile(
-    "ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=slow_start
+    "ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=slow_start
 )
 settings.register_profile("nightly", max_examples=5000, deadline=None, suppress_health_check=slow_start)
 settings.load_profile(

@@ -39,6 +39,7 @@ from tests.laws import (
     work_beyond_time,
 )
 from tests.strategies import parameters_of, systems, workloads
+from tests.thorough import thorough
 
 POLICIES = classes(Policy)
 ROUTERS = classes(Router)
@@ -100,6 +101,7 @@ def test_every_run_keeps_the_laws(cls: type[Policy]):
     """
     seen = dict.fromkeys(["cases", "preemption", "rejection", "emits", "nodes", "narrow"], 0)
 
+    @thorough
     @given(
         workload=small_workloads,
         system=small_systems,
@@ -165,6 +167,7 @@ def test_relatives_of_a_run(cls: type[Policy]):
     and parameters included: the same batches at twice the time.
     """
 
+    @thorough
     @given(
         workload=small_workloads,
         system=small_systems,
@@ -216,6 +219,7 @@ def test_routers_keep_the_contract(cls: type[Router]):
     """Under every router the books of every node balance, the twin routes alike, and no future is read."""
     policy = policies.Sarathi(token_budget=32)
 
+    @thorough
     @given(
         workload=small_workloads,
         system=small_systems,

@@ -46,6 +46,7 @@ from queueing.system import ENDLESS, System
 from queueing.trace import Trace
 from queueing.workload import Workload
 from tests.strategies import pressing_workloads
+from tests.thorough import thorough
 
 TAU = 2.0**-6  # s
 
@@ -87,6 +88,7 @@ tile_laws = st.builds(
 # -- right side where it is claimed
 
 
+@thorough
 @given(st.data(), st.booleans())
 def test_rad(data, emits):
     law = data.draw(tile_laws)
@@ -98,6 +100,7 @@ def test_rad(data, emits):
     held(sandwich(trace, ExactLaw(law), constant.stated))
 
 
+@thorough
 @given(st.data())
 def test_rad_with_attention(data):
     """Chunks of one size and decodes: their attention does not depend on the schedule and is work like any other."""
@@ -109,6 +112,7 @@ def test_rad_with_attention(data):
     held(sandwich(trace, ExactLaw(law), constant.stated, chunk=4))
 
 
+@thorough
 @given(st.data(), st.integers(1, 2), st.sampled_from([FIFO, SPF]), st.booleans())
 def test_mixed_batches_of_whole_budgets(data, tiles, order, emits):
     """Sarathi with a budget of B tokens, at most B requests at a time, and prompts of any length."""
@@ -121,6 +125,7 @@ def test_mixed_batches_of_whole_budgets(data, tiles, order, emits):
     held(sandwich(trace, ExactLaw(law), constant.stated))
 
 
+@thorough
 @given(st.data(), st.integers(1, 8), st.sampled_from([FIFO, SPF]))
 def test_work_conserving_batches_under_an_affine_law(data, most, order):
     base = data.draw(st.sampled_from([0.0, 2.0**-6, 2.0**-4]))
@@ -139,6 +144,7 @@ def test_work_conserving_batches_under_an_affine_law(data, most, order):
     held(sandwich(trace, exact, constant.stated))
 
 
+@thorough
 @given(st.data(), st.integers(1, 5))
 def test_rad_with_cycles_of_few_prompts(data, cycle):
     law = data.draw(tile_laws)
@@ -198,12 +204,14 @@ def pull(
     return arrivals, tuple(batches)
 
 
+@thorough
 @given(pressing_workloads(tile=4, decodes=4))
 def test_the_pulling_engine_alone_is_the_library_s_rad(workload):
     law = TileLaw(4, TAU, 2.0**-12)
     assert pull(workload, ExactLaw(law), 1, 4) == replay(run(workload, system(law), Rad(4, 4)), ExactLaw(law))
 
 
+@thorough
 @given(st.data(), st.integers(2, 3))
 def test_several_engines_that_pull(data, engines):
     law = data.draw(tile_laws)
@@ -215,6 +223,7 @@ def test_several_engines_that_pull(data, engines):
     held(Sandwich(*pull(workload, exact, engines, law.tile), engines, constant.stated))
 
 
+@thorough
 @given(tile_laws, st.integers(1, 9), st.integers(1, 9), st.integers(1, 6))
 def test_the_pulling_constant_is_sharper_than_one_waste_per_engine(law, prompts, decodes, engines):
     """Engines in a wasteful batch hold no prompt, so their waste need not be added to P_max + b·d_max."""
@@ -405,6 +414,7 @@ def test_a_blind_search_comes_near_the_bound():
 # -- consequences
 
 
+@thorough
 @given(pressing, st.sampled_from([Fraction(1, 2), Fraction(4, 5), Fraction(1)]))
 def test_backlog_and_prompts_within_an_envelope(workload, rho):
     """σ is the least for which the stream keeps within (σ, ρ): the backlog, prompts and prompt-free instants obey."""
@@ -439,6 +449,7 @@ def test_at_rate_one_the_ideal_backlog_is_the_burst():
     assert max(i.ideal for i in instants(arrivals, batches, 1)) == burstiness(times, works, 1)
 
 
+@thorough
 @given(pressing, st.integers(0, 8))
 def test_initial_work_is_worked_off(workload, initial):
     """W₀ beyond the envelope at time 0 adds (W₀ - (1 - ρ)t)^+, and no more."""
@@ -456,6 +467,7 @@ def test_initial_work_is_worked_off(workload, initial):
         assert real <= backlog_bound(sigma, rho, constant, initial=w0, after=time)
 
 
+@thorough
 @given(
     st.dictionaries(st.fractions(0, 5, max_denominator=9), st.integers(1, 5), min_size=1, max_size=4),
     st.fractions(0, Fraction(19, 20), max_denominator=20),

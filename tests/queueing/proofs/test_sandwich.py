@@ -20,6 +20,7 @@ from queueing.proofs.sandwich import Arrival, Batch, Sandwich, backlog, ideal_ba
 from queueing.simulator import simulate
 from queueing.system import ENDLESS, System
 from tests.strategies import parameters_of, pressing_workloads, systems, workloads
+from tests.thorough import thorough
 
 TAU = 2.0**-6  # s; dyadic, so that floats and fractions agree to the last bit
 HALF, ONE = Fraction(1, 2), Fraction(1)
@@ -44,6 +45,7 @@ def logs(draw: st.DrawFn) -> tuple[list[Arrival], list[Batch], int]:
     return arrivals, batches, engines
 
 
+@thorough
 @given(logs(), st.lists(st.integers(0, 400).map(lambda k: Fraction(k, 23)), max_size=30))
 def test_the_sweep_is_the_definition_and_misses_no_extreme(log, times):
     """At its instants it gives W and Q* as defined, and at no other time is W - Q* further out."""
@@ -110,6 +112,7 @@ def test_an_impossible_log_is_refuted(batches, sentence):
 
 
 @pytest.mark.parametrize("cls", classes(Policy).values(), ids=list(classes(Policy)))
+@thorough
 @given(data=st.data())
 def test_no_policy_beats_the_ideal_server(cls: type[Policy], data: st.DataObject):
     """Any parameters, and memory that runs short: preempted work counts again, rejected work never."""
@@ -121,6 +124,7 @@ def test_no_policy_beats_the_ideal_server(cls: type[Policy], data: st.DataObject
     Sandwich(*replay(trace, ExactLaw(law))).check()
 
 
+@thorough
 @given(pressing_workloads(tile=1, decodes=4), st.sampled_from([0.0, 2.0**-9]), st.integers(2, 8))
 def test_no_policy_beats_the_ideal_server_with_attention_and_an_affine_law(workload, kappa, most):
     """However prompts are cut, their attention adds up to the same, so work is defined for every schedule."""
