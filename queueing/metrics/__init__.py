@@ -1,9 +1,33 @@
 """Metrics: pure functions of a :class:`~queueing.trace.Trace`, numpy arrays out.
 
 `latency` has one number per request, `gaps` the time between tokens, `service` what the engine did, `selection` masks
-of requests, `intervals` confidence intervals and warm-up cuts, `stability` the growth test, `summary` all at a glance.
+of requests, `intervals` confidence intervals and warm-up cuts, `stability` the growth test, `client_service` and
+`fairness` who got how much, `summary` all at a glance.
 """
 
+from queueing.metrics.client_service import (
+    LinearCost,
+    ServiceEvents,
+    clients,
+    demand,
+    service_by_tokens,
+    service_events,
+    smeared_service,
+)
+from queueing.metrics.fairness import (
+    AuthorsDifference,
+    Isolation,
+    ThroughputWithRejections,
+    accumulated_gap,
+    authors_difference,
+    authors_ticks,
+    isolation,
+    jain,
+    response_time,
+    service_difference,
+    spread,
+    throughput_with_rejections,
+)
 from queueing.metrics.gaps import (
     slai_tbt,
     slai_tbt_quantile,
@@ -45,21 +69,33 @@ from queueing.metrics.stability import Growth, backlog, growth_of, growth_test
 from queueing.metrics.summary import Quantity, summary
 
 __all__ = [
+    "AuthorsDifference",
     "Growth",
     "Interval",
+    "Isolation",
+    "LinearCost",
     "Quantity",
+    "ServiceEvents",
+    "ThroughputWithRejections",
+    "accumulated_gap",
     "arrived_between",
+    "authors_difference",
+    "authors_ticks",
     "backlog",
     "batch_means",
     "batch_size_histogram",
     "batch_tokens",
     "by_prompt_length",
+    "clients",
     "composition",
     "counted",
+    "demand",
     "e2e",
     "goodput",
     "growth_of",
     "growth_test",
+    "isolation",
+    "jain",
     "kv_use",
     "mean",
     "mser5",
@@ -70,12 +106,18 @@ __all__ = [
     "quantile",
     "quantile_bounds",
     "queueing_time",
+    "response_time",
     "seed_interval",
+    "service_by_tokens",
+    "service_difference",
+    "service_events",
     "slai_tbt",
     "slai_tbt_quantile",
     "slai_ttft",
     "slo_attainment",
     "slo_met",
+    "smeared_service",
+    "spread",
     "summary",
     "tbt",
     "tbt_count",
@@ -83,6 +125,7 @@ __all__ = [
     "tbt_quantile",
     "tbt_sketch_quantile",
     "throughput",
+    "throughput_with_rejections",
     "token_throughput",
     "token_times",
     "tpot",
