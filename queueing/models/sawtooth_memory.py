@@ -12,6 +12,7 @@ the tokens, the peak within a cycle and where the stated N fails are our derivat
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import sympy
@@ -56,7 +57,7 @@ def peak_tokens(prompt: float, hazard: float, theta: float) -> ClosedForm[float]
     grid = np.linspace(0.0, cycle, 513)
     top = float(max(grid, key=held))
     around = (max(0.0, top - grid[1]), min(cycle, top + grid[1]))
-    found = minimize_scalar(lambda tau: -held(tau), bounds=around, method="bounded")
+    found: Any = minimize_scalar(lambda tau: -held(tau), bounds=around, method="bounded")
     return ClosedForm(max(held(top), -float(found.fun)), held(min(cycle, max(0.0, 1 / hazard - m))))
 
 

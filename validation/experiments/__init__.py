@@ -7,7 +7,14 @@ from types import ModuleType
 
 __all__ = ["MODULES", "load"]
 
-MODULES = {"edge": "validation.experiments.edge", "slai": "validation.experiments.slai"}
+MODULES = {
+    "edge": "validation.experiments.edge",
+    "slai": "validation.experiments.slai",
+    "vtc-isolation": "validation.experiments.vtc_isolation",
+    "vtc-overload": "validation.experiments.vtc_overload",
+    "vtc-real": "validation.experiments.vtc_real",
+    "vtc-shift": "validation.experiments.vtc_shift",
+}
 
 
 def load(name: str) -> ModuleType:
