@@ -28,7 +28,7 @@ def median(name: str) -> Figures:
 @needs_files
 @pytest.mark.parametrize("name", RUNS)
 def test_simulated_as_measured(name: str):
-    """Total, time to first token, Avg Diff and rejections within the limits set beforehand; another scheduler is not."""
+    """Total, time to first token, Avg Diff and rejections within the limits that were set beforehand."""
     log = measured(name)
     assert log is not None
     theirs, ours = figures(log), median(name)
@@ -39,7 +39,7 @@ def test_simulated_as_measured(name: str):
 
 @needs_files
 def test_the_limits_tell_schedulers_apart():
-    """Controls: FCFS is not taken for VTC, nor VTC for its form with predictions, nor a server a tenth slower for this."""
+    """Controls: FCFS is not taken for VTC, nor VTC for its form with predictions, nor a slower server for this one."""
     pairs = (("fcfs_real", "vtc_real"), ("vtc_real", "fcfs_real"), ("vtc_overload", "vtc_pred_50_overload"))
     for one, other in pairs:
         assert not agrees("difference", figures(measured(one)).difference, median(other).difference)  # pyright: ignore
