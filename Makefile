@@ -60,9 +60,10 @@ wheel: $(VENV)/.env ## build the sdist and from it the wheel, and look inside
 	$(BIN)/python -m build --no-isolation >/dev/null
 	$(BIN)/check-wheel-contents --toplevel queueing,policies,gpu,validation dist/*.whl
 
-bench: $(VENV)/.test ## speed of the simulator beside its peers and of the capacity programs, as ratios in one run
+bench: $(VENV)/.test ## speed of the simulator, the capacity programs and fair scheduling, as ratios in one run
 	$(BIN)/python benchmarks/simulator.py --json
 	$(BIN)/python benchmarks/capacity.py --json
+	$(BIN)/python benchmarks/fairness.py --json
 
 docs: $(VENV)/.docs ## the documentation, warnings as errors, into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
