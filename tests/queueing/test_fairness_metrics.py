@@ -429,6 +429,8 @@ def test_other_metrics_give_other_numbers() -> None:
 
 def test_the_smear_leaves_out_what_the_authors_leave_out() -> None:
     """Requests that end before 1 s, and those whose tokens come at once."""
-    trace = request_log([0.0, 0.0, 2.0], [10, 10, 10], [5, 5, 5], [0, 1, 2], [0.5, 0.5, 1.0], [0.9, 1.1, 1.0])
-    assert m.smeared_service(trace, 0.0, 10.0)[0].tolist() == [0.0, 20.0, 0.0]
-    assert m.demand(trace, 0.0, 2.0)[0].tolist() == [20.0, 20.0, 20.0]  # closed at both ends
+    first, whole = [0.5, 0.5, 1.0, 1.0, 1.0], [0.9, 1.1, 1.0, 1.000005, 1.00002]
+    trace = request_log([0.0, 0.0, 2.0, 2.0, 2.0], [10] * 5, [5] * 5, range(5), first, whole)
+    served = m.smeared_service(trace, 0.0, 10.0)[0]
+    np.testing.assert_allclose(served, [0.0, 20.0, 0.0, 0.0, 20.0])
+    assert m.demand(trace, 0.0, 2.0)[0].tolist() == [20.0] * 5  # closed at both ends
