@@ -21,6 +21,7 @@ from queueing.policy import (
     preempt,
     prompt_if_admitted,
     take_decode,
+    tokens_used,
 )
 
 __all__ = ["AMin"]
@@ -57,7 +58,7 @@ class AMin(Policy):
     share: float = 0.25
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share <= 1:
             raise ValueError(f"share of AMin must be above 0 and at most 1, not {self.share!r}")
 
     @property
@@ -77,9 +78,13 @@ class AMin(Policy):
         bound, place = 0, -1
         while not evicted:
             bound, place = next_bound(view, p.share, bound, place)
-            if place == NONE or not within_peak(view, batch, view.waiting[place], p.share):
+            if place == NONE:
                 break
             r = view.waiting[place]
+            if tokens_used(batch) + prompt_if_admitted(view, r) > view.max_tokens:
+                break
+            if not within_peak(view, batch, r, p.share):
+                break
             admit(view, batch, r, prompt_if_admitted(view, r), prompt_if_admitted(view, r))
 
 

@@ -121,7 +121,7 @@ def resident(view: View, batch: Batch, candidate: int, j: int) -> int:
 @kernel
 def bound_left(view: View, r: int, share: float) -> int:
     """Output tokens of `r` still to come if it ends after `share` of the announced ones; none if it outlived them."""
-    return max(math.ceil(share * view.predicted[r]) - view.decoded[r], 0)
+    return max(math.ceil(share * view.predicted[r] - 1e-9) - view.decoded[r], 0)  # 0.55 of 100 is 55
 
 
 @kernel

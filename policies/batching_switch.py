@@ -64,9 +64,11 @@ class BatchingSwitch(Policy):
     def __post_init__(self) -> None:
         require_counts(self, "places", "max_batched_tokens")
         require_choice(self, "admission", Admission)
+        if not isinstance(self.mixed_first, bool):
+            raise ValueError(f"mixed_first of BatchingSwitch must be true or false, not {self.mixed_first!r}")
         if not 0 < self.theta <= 1:
             raise ValueError(f"theta of BatchingSwitch must be above 0 and at most 1, not {self.theta!r}")
-        if not isinstance(self.crossover, int) or self.crossover < 0:
+        if isinstance(self.crossover, bool) or not isinstance(self.crossover, int) or self.crossover < 0:
             raise ValueError(
                 f"crossover of BatchingSwitch must be an integer of at least 0, not {self.crossover!r}"
             )
@@ -100,7 +102,9 @@ class BatchingSwitch(Policy):
             admit_whole_prompts(p.admission, view, batch, cap, p.places)
             memory.filled[0] = active(view, batch)
             return
-        if len(view.running) <= (1 - p.theta) * memory.filled[0]:
+        if (
+            memory.filled[0] - len(view.running) >= p.theta * memory.filled[0] - 1e-9
+        ):  # nine tenths of ten are nine
             memory.refilling[0] = 1
         if memory.refilling[0] == 1:
             admit_whole_prompts(p.admission, view, batch, cap, p.places)

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,11 @@ class Cost:
             )
         if not any(values[:-1]):
             raise ValueError("a cost of nothing but a constant charges no token; give a coefficient above 0")
+
+    def __call__(self, x: Any, y: Any) -> Any:
+        """h(x, y), for numbers or arrays, as metrics of service take it."""
+        whole = self.input * x + self.output * y + self.product * x * y + self.constant
+        return whole + self.input_square * x * x + self.output_square * y * y
 
     @classmethod
     def profiled(cls) -> Cost:

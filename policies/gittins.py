@@ -41,6 +41,8 @@ class GittinsMemory(NamedTuple):
     ended: NDArray[np.int64]  # [BINS] outputs that ended in a bin of ages
     tokens: NDArray[np.int64]  # [BINS] output tokens decoded in it, by all
     gittins: NDArray[np.float64]  # [requests] the index, or TAKEN
+    finish: NDArray[np.float64]  # [BINS] chance that an output ends by the end of a bin, from age 0
+    spend: NDArray[np.float64]  # [BINS] mean tokens until then
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ class Gittins(Policy):
 
     def init(self, requests: int) -> GittinsMemory:
         """Return fresh memory: nothing has ended yet."""
-        return GittinsMemory(np.zeros(BINS, np.int64), np.zeros(BINS, np.int64), np.zeros(requests))
+        counts, sums = np.zeros(BINS, np.int64), np.zeros(BINS)
+        return GittinsMemory(counts, counts.copy(), np.zeros(requests), sums, sums.copy())
 
     @plan
     def gittins(p, memory, view, batch):
@@ -146,15 +149,45 @@ def gittins_index(memory: GittinsMemory, width: int, age: int, prompt: float) ->
 
 
 @kernel
+def tabulate(memory: GittinsMemory, width: int) -> int:
+    """Sums over the bins from age 0, the same for everybody who has decoded nothing; return how many bins are known."""
+    alive, ended, spent = 1.0, 0.0, 0.0
+    k = 0
+    while k < BINS and memory.tokens[k] > 0:
+        hazard = memory.ended[k] / memory.tokens[k]
+        going = (1 - hazard) ** float(width)
+        ended += alive * (1 - going)
+        spent += alive * ((1 - going) / hazard if hazard > 0 else float(width))
+        alive *= going
+        memory.finish[k] = ended
+        memory.spend[k] = spent
+        k += 1
+    return k
+
+
+@kernel
+def fresh_index(memory: GittinsMemory, bins: int, prompt: float) -> float:
+    """G of a request that has decoded nothing."""
+    highest = 0.0
+    for k in range(bins):
+        highest = max(highest, memory.finish[k] / (prompt + memory.spend[k]))
+    return highest
+
+
+@kernel
 def rank(p, memory: GittinsMemory, view: View) -> None:
     """The index of everybody, prompts counted by the iterations that they fill."""
     for i in range(len(view.running)):
         r: int = view.running[i]
         memory.gittins[r] = gittins_index(memory, p.width, view.decoded[r], left(view, r) / p.token_budget)
+    bins = tabulate(memory, p.width)
     for i in range(len(view.waiting)):
         r = view.waiting[i]
         prompt = prompt_if_admitted(view, r) / p.token_budget
-        memory.gittins[r] = gittins_index(memory, p.width, view.decoded[r], prompt)
+        if view.decoded[r] > 0:
+            memory.gittins[r] = gittins_index(memory, p.width, view.decoded[r], prompt)
+        else:
+            memory.gittins[r] = fresh_index(memory, bins, prompt)
 
 
 @kernel

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policies.admission import PEAK, start
-from queueing.policy import NONE, SJF, Facts, Policy, next_waiting, plan, prompt_if_admitted, serve_decodes
+from queueing.policy import (
+    NONE,
+    SJF,
+    Facts,
+    Policy,
+    next_waiting,
+    plan,
+    prompt_if_admitted,
+    serve_decodes,
+    tokens_used,
+)
 
 __all__ = ["McSf"]
 
@@ -22,7 +32,7 @@ class McSf(Policy):
             admit r, prefill its whole prompt
     The peak is looked for at the announced ends alone: between two of them memory only rises.
 
-    Assumptions:  outputs as announced; whole prompts fit in a batch.
+    Assumptions:  outputs as announced; the engine takes each prompt whole.
     Guarantee:    if outputs are no longer than announced, nothing is ever preempted (tested).  For prompts of one
                   length, all there at the beginning and rounds of one unit, the sum of completion times is within a
                   constant factor of the best; for arbitrary arrivals no deterministic policy has one (cited:
@@ -51,5 +61,7 @@ class McSf(Policy):
         serve_decodes(view, batch, view.max_tokens, 0)
         while True:
             r = next_waiting(view, batch, SJF, 0.0)
-            if r == NONE or start(PEAK, view, batch, r, prompt_if_admitted(view, r)) == 0:
+            if r == NONE or tokens_used(batch) + prompt_if_admitted(view, r) > view.max_tokens:
+                break
+            if start(PEAK, view, batch, r, prompt_if_admitted(view, r)) == 0:
                 break

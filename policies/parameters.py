@@ -16,6 +16,8 @@ __all__ = [
     "require_weights",
 ]
 
+MOST = 2**31  # counts fit into the arrays of compiled code with room to add
+
 
 def require_counts(policy: Any, *names: str) -> None:
     """Raise ValueError unless each named field of `policy` is an integer of at least one."""
@@ -25,6 +27,8 @@ def require_counts(policy: Any, *names: str) -> None:
             raise ValueError(
                 f"{name} of {type(policy).__name__} must be an integer of at least 1, not {value!r}"
             )
+        if value >= MOST:
+            raise ValueError(f"{name} of {type(policy).__name__} must be below 2^31, not {value}")
 
 
 def require_positive(policy: Any, *names: str) -> None:
@@ -48,6 +52,8 @@ def require_thresholds(policy: Any, name: str) -> None:
     values = getattr(policy, name)
     if not (isinstance(values, tuple) and values and all(type(x) is int and x >= 1 for x in values)):
         raise ValueError(f"{name} of {type(policy).__name__} must be integers of at least 1, not {values!r}")
+    if max(values) >= MOST:
+        raise ValueError(f"{name} of {type(policy).__name__} must be below 2^31, not {values!r}")
 
 
 def require_rising(policy: Any, name: str, number: int) -> None:

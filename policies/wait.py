@@ -38,7 +38,9 @@ class Wait(Policy):
     Algorithm, at each batch boundary:
         for every type j with |W_j| >= n_j:     one token for every request of D_j;  admit n_j of W_j, whole prompts
         if there is none:                       do nothing until there is
-    Each stage of type j then holds 0 or n_j requests, and memory never exceeds  Σ_j n_j (l'_j + 1)(l_j + l'_j/2).
+    Each stage of type j then holds 0 or n_j requests, and no more than  Σ_j n_j (l'_j + 1)(l_j + l'_j/2)  tokens in all.
+    So much memory is enough if blocks are given as they are filled (WHOLE_PROMPT); if they are given at once
+    (ANNOUNCED_LENGTH), it takes  Σ_j n_j (l'_j + 1)(l_j + l'_j).
     Addition: a type whose oldest member has got nothing for `patience` seconds advances without a full group; else
     the last requests would never end.  The longer the patience, the closer to the source's policy.
 
@@ -142,7 +144,7 @@ def decode_type(p, view: View, batch: Batch, j: int) -> None:
 
 @kernel
 def decode_or_preempt(view: View, batch: Batch, r: int, spare: int) -> None:
-    """Give `r` its token; without memory preempt the latest request that this batch leaves out, or else `r`."""
+    """Give `r` its token; without memory preempt the latest request not served so far, or else `r`."""
     while not has_slot(view, batch, r, spare):
         victim = latest_left_out(view, batch, r)
         if victim == NONE:
@@ -154,7 +156,7 @@ def decode_or_preempt(view: View, batch: Batch, r: int, spare: int) -> None:
 
 @kernel
 def latest_left_out(view: View, batch: Batch, but: int) -> int:
-    """The latest running request that this batch neither serves nor preempts, other than `but`, or NONE."""
+    """The latest running request that this batch neither serves nor preempts so far, other than `but`, or NONE."""
     for k in range(len(view.running) - 1, -1, -1):
         r = view.running[k]
         if r != but and not is_preempted(batch, r) and not is_served(batch, r):

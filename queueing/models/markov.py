@@ -76,6 +76,8 @@ class SlottedSystem:
             raise ValueError(
                 "a slotted system needs room for a request, and prompts and outputs of at least one token"
             )
+        if not all(isinstance(kind.probability, int | Fraction) for kind in self.kinds):
+            raise ValueError("the probabilities of arrivals must be fractions, so that the law is exact")
         if any(kind.probability < 0 for kind in self.kinds) or sum(k.probability for k in self.kinds) > 1:
             raise ValueError("the probabilities of arrivals must be >= 0 and add up to at most 1")
         if any(slots < 1 for slots in self.slots):

@@ -3,8 +3,8 @@
 The system is that of :mod:`queueing.models.markov`.  Between two batches the state is what is in the system, (prompt
 tokens prefilled, tokens decoded, class) of each request; an action is a batch, any number of prompt tokens or one
 decode per request, as far as the table of durations allows, or a slot of doing nothing.  The cost is the number of
-requests in the system, slot by slot; by Little's law the policy of least mean number has the least mean response time
-of those who are not lost.
+requests in the system, slot by slot.  As far as nobody is lost, the policy of least mean number has the least mean
+response time (Little's law); where many are lost it need not, since it may idle and turn others away.
 
 Who knows what.  `informed`: a request's output length is known from its arrival; else only its prompt is, and its
 output ends with the hazard that the kinds of that prompt give it.  The second optimum is what schedulers can be held
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import MatrixRankWarning, spsolve
 
 from queueing.models.markov import SlottedSystem, mean_in_system
 from queueing.policy import Policy
@@ -41,6 +42,8 @@ Action = tuple[int, ...]  # tokens of each row
 Process = dict[State, dict[Action, Step]]
 ZERO, ONE = Fraction(0), Fraction(1)
 GRAIN = 1 << 40  # values are rounded to 1/GRAIN
+LARGEST = 1e9  # relative values beyond this come from a system of equations that is close to singular
+SWEEPS = 200_000
 
 
 class Gap(NamedTuple):
@@ -60,6 +63,9 @@ class _Class:
 
 def optimal(system: SlottedSystem, informed: bool = False, most: int = 5000) -> BellmanPair:
     """The least mean number in the system over all schedulers, enclosed; and a scheduler that attains the upper bound.
+
+    Where policy iteration meets a policy with several recurrent classes, whose values it cannot solve for, values are
+    iterated instead.
 
     Args: system; informed, whether schedulers know output lengths; most, states beyond which it is refused.
 
@@ -88,6 +94,9 @@ def optimal(system: SlottedSystem, informed: bool = False, most: int = 5000) -> 
     )
     while True:
         rate, h = _value(law[chosen], cost[chosen], slots[chosen])
+        if not np.isfinite(h).all() or np.abs(h).max() > LARGEST:
+            h, chosen = _iterated(law, cost, slots, first)
+            break
         ahead = cost - rate * slots + law @ h - h[owner]
         least = np.minimum.reduceat(ahead, first)
         better = least < ahead[chosen] - 1e-10
@@ -110,11 +119,20 @@ def optimal(system: SlottedSystem, informed: bool = False, most: int = 5000) -> 
 def gap(system: SlottedSystem, policy: Policy, best: BellmanPair) -> Gap:
     """How far a policy's exact mean number in the system is above the least one.
 
+    A policy that reads announced lengths, which are true here, is to be held against the `informed` optimum; against
+    the other it can come out below.
+
     Args: system; policy, of the library or anybody's, if it has a chain; best, from :func:`optimal` on that system.
 
     Raises:
-        ValueError: as for :func:`queueing.models.markov.chain`.
+        ValueError: `best` is of another system, nobody ever arrives, or as for :func:`queueing.models.markov.chain`.
     """
+    if best.lower <= 0:
+        raise ValueError(
+            "nobody arrives in this system, so there is no gap; give an arrival a probability above 0"
+        )
+    if not any(best.process == decision_process(system, informed, most=10**6) for informed in (False, True)):
+        raise ValueError("the optimum is of another system; call optimal on this one")
     mean = mean_in_system(system, policy)
     return Gap(mean, mean / best.lower - 1)
 
@@ -205,8 +223,29 @@ def _value(law: Any, cost: Any, slots: Any) -> tuple[float, Any]:
     n = len(cost)
     left: Any = sparse.csr_array(sparse.eye_array(n) - law)
     system: Any = sparse.hstack([left[:, 1:], sparse.csr_array(slots[:, None])], format="csc")
-    solved: Any = spsolve(system, cost)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MatrixRankWarning)  # the caller looks at the values
+        solved: Any = spsolve(system, cost)
     return float(solved[-1]), np.concatenate(([0.0], solved[:-1]))
+
+
+def _iterated(law: Any, cost: Any, slots: Any, first: Any) -> tuple[Any, Any]:
+    """Relative values by value iteration in continuous time (Schweitzer's transformation), and the best actions."""
+    pace = 0.5 * slots.min() / slots  # below 1, so that the iteration has no period
+    owner = np.repeat(np.arange(len(first)), np.diff([*first, len(cost)]))
+    h = np.zeros(len(first))
+    for _ in range(SWEEPS):
+        each = pace * (cost + law @ h) + (1 - pace) * h[owner]
+        after = np.minimum.reduceat(each, first)
+        change = after - h
+        h = after - after[0]
+        if np.ptp(change) < 1e-13 * max(1.0, np.abs(h).max()):
+            break
+    each = pace * (cost + law @ h) + (1 - pace) * h[owner]
+    least = np.minimum.reduceat(each, first)
+    best = np.full(len(first), len(cost))
+    np.minimum.at(best, owner[each <= least[owner]], np.flatnonzero(each <= least[owner]))
+    return h, best
 
 
 def _ahead(step: Step, values: dict[State, Fraction]) -> Fraction:

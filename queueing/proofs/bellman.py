@@ -58,6 +58,15 @@ class BellmanPair(Certificate):
     def check(self) -> None:
         """Steps are well formed, and both inequalities hold wherever they must."""
         h = self.values
+        numbers = [self.lower, self.upper, *h.values()]
+        for steps in self.process.values():
+            for step in steps.values():
+                numbers += [step.cost, step.duration, *step.next.values()]
+        require(
+            all(isinstance(x, int | Fraction) for x in numbers),
+            "a number is no fraction, so nothing is exact",
+        )
+        require(bool(self.process) and set(self.process) <= set(h), "there is no state, or one has no value")
         require(self.lower <= self.upper, "the lower bound is above the upper one")
         for state, steps in self.process.items():
             require(

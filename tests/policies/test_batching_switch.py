@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,10 @@ def test_mixed_on_the_other_side_of_the_crossover():
 
 
 @given(
-    workload=crowds, system=systems(LAW), theta=st.sampled_from([0.25, 0.5, 1.0]), places=st.integers(1, 5)
+    workload=crowds,
+    system=systems(LAW),
+    theta=st.sampled_from([0.25, 0.5, 0.8, 0.9, 1.0]),
+    places=st.integers(1, 10),
 )
 def test_the_sawtooth(workload: Workload, system: System, theta: float, places: int):
     """Pure batches, at most so many active, and refills that begin only when the share is done."""
@@ -55,9 +59,9 @@ def test_the_sawtooth(workload: Workload, system: System, theta: float, places: 
         assert not (s.chunks and s.decodes)
         assert len(s.running) - len(s.victims) + len(s.admitted) <= places
         if s.admitted:
-            assert refilling or len(s.running) <= (1 - theta) * filled
+            assert refilling or filled - len(s.running) >= Fraction(str(theta)) * filled
             filled = len(s.running) + len(s.admitted)
-        elif len(s.running) <= (1 - theta) * filled:
+        elif filled - len(s.running) >= Fraction(str(theta)) * filled:
             filled = len(s.running)  # nobody was there to come in
         refilling = bool(s.admitted)
 
@@ -118,6 +122,8 @@ def test_the_sign_of_the_difference_names_the_faster(more: float, faster: str):
     [
         ({"theta": 0.0}, "theta of BatchingSwitch must be above 0 and at most 1, not 0.0"),
         ({"crossover": -1}, "crossover of BatchingSwitch must be an integer of at least 0, not -1"),
+        ({"crossover": True}, "crossover of BatchingSwitch must be an integer of at least 0, not True"),
+        ({"mixed_first": 2}, "mixed_first of BatchingSwitch must be true or false, not 2"),
         ({"places": 0}, "places of BatchingSwitch must be an integer of at least 1, not 0"),
     ],
 )

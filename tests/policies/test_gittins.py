@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import Gittins, Sarathi
-from policies.gittins import gittins_index
+from policies.gittins import fresh_index, gittins_index, tabulate
 from queueing import metrics as m
 from queueing.compilation import interpreted
 from queueing.models.gittins import gittins_index as exact_index
@@ -53,6 +53,10 @@ def test_a_prompt_is_service_before_the_first_token(histogram: dict[int, int], p
     longer = {prompt + size: weight for size, weight in histogram.items()}
     found = index(learned(histogram), 1, 0, float(prompt))
     assert found == pytest.approx(float(exact_index(longer, 0)))
+    memory = learned(histogram)
+    assert interpreted(fresh_index)(memory, interpreted(tabulate)(memory, 1), float(prompt)) == pytest.approx(
+        found
+    )
     assert found < index(learned(histogram), 1, 0, 0.0)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import NestedWait, Wait
+from policies import ANNOUNCED_LENGTH, WHOLE_PROMPT, Admission, NestedWait, Wait
 from queueing.models.iteration_time import Affine
 from queueing.models.wait import RequestType, thresholds
 from queueing.system import System
@@ -53,16 +53,19 @@ def stream(n: int, prompt: int, output: int, gap: float) -> Workload:
     return Workload(np.arange(n) * gap, np.full(n, prompt), np.full(n, output), predicted=np.full(n, output))
 
 
+@pytest.mark.parametrize("admission", [WHOLE_PROMPT, ANNOUNCED_LENGTH], ids=repr)
 @pytest.mark.parametrize("n", [1, 3, 5])
-def test_every_stage_holds_nobody_or_a_group(n: int):
+def test_every_stage_holds_nobody_or_a_group(n: int, admission: Admission):
     """Equal requests, patience never used up while they come: stages of 0 or n, memory within n·G."""
     prompt, output, last = 7, 4, 60 * n
     workload = stream(last, prompt, output, 2.0**-7)
     system = System(LAW, blocks=4096, block_size=1, last_chunk_emits=False)
-    trace = run(workload, system, Wait(thresholds=(n,), outputs=(8,), patience=50.0))
+    trace = run(workload, system, Wait(thresholds=(n,), outputs=(8,), patience=50.0, admission=admission))
+    bound = n * (output + 1) * (prompt + (output / 2 if admission == WHOLE_PROMPT else output))
+    assert trace.iterations["blocks"].max() == bound
     decoded: Counter[int] = Counter()
     groups = 0
-    for s in audit(workload, system, trace, Wait().admission):
+    for s in audit(workload, system, trace, admission):
         if s.idled > 1:
             break  # the end: nobody comes any more
         for r in s.running:

@@ -209,6 +209,50 @@ def test_a_digit_changed_is_refuted():
     assert not dataclasses.replace(best, process=lost).holds
 
 
+@pytest.mark.parametrize(
+    "system",
+    [
+        SlottedSystem((Kind(1, 1, F(1)),), 2, slots=(1,)),
+        SlottedSystem((Kind(2, 4, F(1, 2)),), 2, False, (5, 5, 5)),
+        SlottedSystem((Kind(1, 1, F(9, 10)),), 2, slots=(2, 2)),
+    ],
+    ids=["always somebody", "slow batches", "idling pays"],
+)
+def test_where_policies_have_several_recurrent_classes(system: SlottedSystem):
+    """Policy iteration meets singular equations on the first two; the enclosure is as narrow, and Orca not below it."""
+    best = optimal(system)
+    best.check()
+    assert best.upper - best.lower < F(1, 10**6)
+    assert gap(system, Orca(), best).share >= 0
+
+
+def test_the_least_number_is_not_the_least_response_time_where_many_are_lost():
+    """Counterexample to Little's law with losses: the optimum idles, serves fewer, and those more slowly, than Orca."""
+    system = SlottedSystem((Kind(1, 1, F(9, 10)),), 2, slots=(2, 2))
+    best = optimal(system)
+    assert any(not any(action) for state, action in best.policy.items() if state)
+    assert gap(system, Orca(), best).share > F(1, 50)
+
+
+def test_numbers_that_are_no_fractions_prove_nothing():
+    best = optimal(SlottedSystem((Kind(1, 1, F(1, 4)),), 2))
+    floats = dataclasses.replace(best, values=dict.fromkeys(best.values, 1e17))
+    assert not floats.holds
+    assert not dataclasses.replace(best, process={}, values={}, policy={}).holds
+    assert not dataclasses.replace(best, values={}).holds
+    with pytest.raises(ValueError, match="must be fractions"):
+        SlottedSystem((Kind(1, 1, 0.3),), 2)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_gap_is_to_the_optimum_of_the_same_system():
+    best = optimal(TWO_OUTPUTS)
+    with pytest.raises(ValueError, match="of another system"):
+        gap(dataclasses.replace(TWO_OUTPUTS, room=3), Sarathi(token_budget=2), best)
+    nobody = SlottedSystem((Kind(1, 1, F(0)),), 2)
+    with pytest.raises(ValueError, match="nobody arrives"):
+        gap(nobody, Orca(), optimal(nobody))
+
+
 def test_bad_input_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="more than 3 states are reached; give less room or fewer kinds"):
         optimal(TWO_OUTPUTS, most=3)
