@@ -38,7 +38,7 @@ class Wait(Policy):
     Algorithm, at each batch boundary:
         for every type j with |W_j| >= n_j:     one token for every request of D_j;  admit n_j of W_j, whole prompts
         if there is none:                       do nothing until there is
-    Each stage of type j then holds 0 or n_j requests, and no more than  Σ_j n_j (l'_j + 1)(l_j + l'_j/2)  tokens in all.
+    Each stage of type j then has 0 or n_j requests, no more than  Σ_j n_j (l'_j + 1)(l_j + l'_j/2)  tokens in all.
     So much memory is enough if blocks are given as they are filled (WHOLE_PROMPT); if they are given at once
     (ANNOUNCED_LENGTH), it takes  Σ_j n_j (l'_j + 1)(l_j + l'_j).
     Addition: a type whose oldest member has got nothing for `patience` seconds advances without a full group; else

@@ -70,7 +70,8 @@ def optimal(system: SlottedSystem, informed: bool = False, most: int = 5000) -> 
     Args: system; informed, whether schedulers know output lengths; most, states beyond which it is refused.
 
     Raises:
-        ValueError: more than `most` states are reached, or rounding leaves no enclosure narrower than 1e-6.
+        ValueError: more than `most` states are reached, or there is no enclosure narrower than 1e-6: with an arrival in
+            every slot the least cost can depend on the state at the start.
     """
     process = decision_process(system, informed, most)
     states = list(process)
@@ -111,7 +112,8 @@ def optimal(system: SlottedSystem, informed: bool = False, most: int = 5000) -> 
     lower, upper = min(bounds), max(bounds[k] for k in chosen)
     if upper - lower > Fraction(1, 10**6):
         raise ValueError(
-            "rounding leaves no narrow enclosure of the least cost; give less room or fewer kinds"
+            "the least cost depends on the state at the start, or rounding hides it: let nobody arrive now and then, "
+            "or give less room or fewer kinds"
         )
     return BellmanPair(process, values, policy, lower, upper)
 
