@@ -61,7 +61,7 @@ class Vtc(Policy):
                   preempted; M tokens of KV memory, prompts of at most L tokens;  U* = wq·M + max(0, wp - wq)·L.
     Guarantee:    the service of two clients that both have a request waiting all the while differs by at most 2U*, and
                   nobody gets more than 2U* beyond such a client (our derivation of the published bounds 2U and 4U, U =
-                  max(wp·L, wq·M); tested on the transition system, docs/models/vtc.md).
+                  max(wp·L, wq·M); the first is tested on simulated runs).
     Not promised: those bounds under the other admission rules, with a cost that falls, with Lift.NEVER or the artifact;
                   latency; a share to whoever splits into several clients.
     Args:

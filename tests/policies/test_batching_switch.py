@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import BatchingSwitch, FasterTransformer, HybridOnly
+from policies import BatchingSwitch, FasterTransformer, HybridOnly, RoundRobin
 from queueing.models.exclusive_batching import Exclusive, Mixed, advantage, threshold
 from queueing.models.iteration_time import Affine
 from queueing.simulator import simulate
@@ -96,7 +96,7 @@ def completed(policy: BatchingSwitch, law: Affine, seconds: float) -> int:
     n = 20_000
     workload = Workload(np.zeros(n), np.full(n, 20), rng.geometric(HAZARD, n))
     system = System(law, blocks=1 << 30, max_length=1 << 20, last_chunk_emits=not policy.mixed_first)
-    return int(simulate(workload, system, policy, horizon=seconds).finished.sum())
+    return int(simulate(workload, system, policy, horizon=seconds, router=RoundRobin()).finished.sum())
 
 
 @pytest.mark.parametrize(("more", "faster"), [(0.0, "mixed"), (3.0, "exclusive")])

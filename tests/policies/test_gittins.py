@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import Gittins, Sarathi
+from policies import Gittins, RoundRobin, Sarathi
 from policies.gittins import fresh_index, gittins_index, tabulate
 from queueing import metrics as m
 from queueing.compilation import interpreted
@@ -104,9 +104,8 @@ def single_server(policy: Policy, rate: float, n: int, seed: int) -> Trace:
     share = np.array(list(OUTPUTS.values())) / sum(OUTPUTS.values())
     output = rng.choice(list(OUTPUTS), n, p=share)
     system = System(TileLaw(1 << 20, 1.0, 0.0), blocks=1 << 30, last_chunk_emits=False)
-    return simulate(
-        Workload(np.cumsum(rng.exponential(1 / rate, n)), np.ones(n, int), output), system, policy
-    )
+    workload = Workload(np.cumsum(rng.exponential(1 / rate, n)), np.ones(n, int), output)
+    return simulate(workload, system, policy, router=RoundRobin())  # as the contract compiles it
 
 
 def response(trace: Trace) -> m.Interval:
