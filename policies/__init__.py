@@ -8,7 +8,7 @@ from policies.admission import ANNOUNCED_LENGTH, CONTEXT_LIMIT, PEAK, WHOLE_PROM
 from policies.batching_switch import BatchingSwitch
 from policies.catalogue import named, names, router_named, router_names
 from policies.chunk_only import ChunkOnly
-from policies.counters import Cost, Lift, Predictor
+from policies.counters import Lift, Predictor
 from policies.deficit_round_robin import DeficitRoundRobin
 from policies.faster_transformer import FasterTransformer
 from policies.fcfs import Fcfs
@@ -26,6 +26,7 @@ from policies.vllm import Vllm
 from policies.vtc import Vtc
 from policies.vtc_slai import VtcSlai
 from policies.wait import Wait
+from queueing.cost import Cost
 from queueing.policy import FIFO, SJF, SPF, STRICT_SPF, Order
 
 __all__ = [

@@ -24,10 +24,8 @@ again.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +34,6 @@ from queueing.batch import NONE, VICTIMS, Batch, View
 from queueing.policy import kernel
 
 __all__ = [
-    "Cost",
     "Counters",
     "Lift",
     "Predictor",
@@ -74,61 +71,6 @@ class Predictor(IntEnum):
 
     def __repr__(self) -> str:
         return self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """h(x, y) = input·x + output·y + product·x·y + input_square·x² + output_square·y² + constant.
-
-    Linear costs of tokens are `Cost(1, 2)`, the authors' choice.  Every coefficient is at least 0, so that h does not
-    fall in x or y.
-
-    Raises:
-        ValueError: a coefficient is negative or not finite, or all are 0.
-
-    Example:
-        >>> Cost.parse("1/4")
-        Cost(input=1.0, output=4.0, product=0.0, input_square=0.0, output_square=0.0, constant=0.0)
-    """
-
-    input: float = 1.0
-    output: float = 2.0
-    product: float = 0.0
-    input_square: float = 0.0
-    output_square: float = 0.0
-    constant: float = 0.0
-
-    def __post_init__(self) -> None:
-        values = (self.input, self.output, self.product, self.input_square, self.output_square, self.constant)
-        if any(not 0 <= value < math.inf for value in values):
-            raise ValueError(
-                f"a cost must not fall with tokens: give coefficients of at least 0, not {values}"
-            )
-        if not any(values[:-1]):
-            raise ValueError("a cost of nothing but a constant charges no token; give a coefficient above 0")
-
-    def __call__(self, x: Any, y: Any) -> Any:
-        """h(x, y), for numbers or arrays, as metrics of service take it."""
-        whole = self.input * x + self.output * y + self.product * x * y + self.constant
-        return whole + self.input_square * x * x + self.output_square * y * y
-
-    @classmethod
-    def profiled(cls) -> Cost:
-        """Milliseconds of a Llama-2-7B on an A10G, fitted by the VTC authors (their cost_profile.json)."""
-        return cls(0.21001891, 0.10075395, 0.0039868, 0.0, 0.00324733, 1.14601454)
-
-    @classmethod
-    def parse(cls, text: str) -> Cost:
-        """A cost from "profiled" or its coefficients in order, separated by "/"."""
-        if text == "profiled":
-            return cls.profiled()
-        try:
-            values = [float(part) for part in text.split("/")]
-        except ValueError:
-            values = []
-        if not 1 <= len(values) <= 6:
-            raise ValueError(f'a cost is "profiled" or up to six numbers separated by "/", not {text!r}')
-        return cls(*values)
 
 
 class Counters(NamedTuple):

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.admission import ANNOUNCED_LENGTH, Admission, start
-from policies.counters import Cost, cost_of, weight
+from policies.counters import cost_of, weight
 from policies.packing import decode_all, may_look_for_work, start_artifact
 from policies.parameters import require_choice, require_counts, require_weights
-from policies.vtc import TOKENS
 from queueing.batch import NONE, VICTIMS
+from queueing.cost import TOKENS, Cost
 from queueing.policy import Batch, Facts, Policy, View, active, kernel, plan, prompt_if_admitted, tokens_used
 
 __all__ = ["DeficitMemory", "DeficitRoundRobin"]

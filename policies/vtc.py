@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from policies.admission import ANNOUNCED_LENGTH, Admission, start
 from policies.counters import (
-    Cost,
     Counters,
     Lift,
     Predictor,
@@ -19,6 +18,7 @@ from policies.counters import (
 )
 from policies.packing import Packing, decode_all, may_look_for_work, start_artifact
 from policies.parameters import require_choice, require_counts, require_weights
+from queueing.cost import TOKENS, Cost
 from queueing.policy import (
     NONE,
     Batch,
@@ -36,8 +36,6 @@ from queueing.policy import (
 )
 
 __all__ = ["Vtc"]
-
-TOKENS = Cost(1.0, 2.0)  # the authors' choice
 
 
 @dataclass(frozen=True, slots=True)

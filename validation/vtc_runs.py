@@ -27,7 +27,7 @@ from policies import Fcfs, Lift, Predictor, Vtc
 from queueing import metrics
 from queueing.client_patterns import client_pattern
 from queueing.data import data_folder
-from queueing.models.phase_time import PhaseTime
+from queueing.models.cost_profile import STATED_STEP
 from queueing.policy import Policy
 from queueing.rate_limit import accepted_within, with_rejected
 from queueing.request_log import read_request_log
@@ -41,7 +41,6 @@ from validation.result import Result, Row, Verdict
 __all__ = ["FACTORS", "RUNS", "Run", "agrees", "experiment", "figures", "measured", "server", "simulated"]
 
 POOL = 10_000  # tokens
-PROFILE = PhaseTime(base=0.01630, per_decode=0.000245, per_context=2.018e-6, per_prompt_token=0.0002199)
 FACTORS = (1.06, 1.07, 1.08, 1.09, 1.10)
 SHOWN = 1.09  # K of the plots
 
@@ -108,7 +107,7 @@ def figures(trace: Trace) -> Figures:
 def server(factor: float) -> System:
     """The authors' server, `factor` K times as slow as its profile says."""
     return System(
-        PROFILE.scaled(factor),
+        STATED_STEP.scaled(factor),
         blocks=POOL,
         block_size=1,
         max_length=POOL,

@@ -6,7 +6,6 @@ of requests, `intervals` confidence intervals and warm-up cuts, `stability` the 
 """
 
 from queueing.metrics.client_service import (
-    LinearCost,
     ServiceEvents,
     clients,
     demand,
@@ -73,7 +72,6 @@ __all__ = [
     "Growth",
     "Interval",
     "Isolation",
-    "LinearCost",
     "Quantity",
     "ServiceEvents",
     "ThroughputWithRejections",

@@ -15,21 +15,19 @@ Source: Sheng et al., OSDI 2024, and `visualize.py` of Ying1123/VTC-artifact (Ap
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from queueing.cost import TOKENS
 from queueing.metrics.gaps import token_times
 from queueing.metrics.latency import Floats, Mask
 from queueing.trace import Trace
 
 __all__ = [
-    "Cost",
-    "LinearCost",
+    "CostFunction",
     "ServiceEvents",
     "clients",
     "demand",
@@ -39,37 +37,10 @@ __all__ = [
 ]
 
 Ints = NDArray[np.int64]
-Cost = Callable[[Floats, Floats], Any]  # h(x, y) of arrays of tokens, an array of prices or a number
+CostFunction = Callable[[Floats, Floats], Any]  # h(x, y) of arrays of tokens, an array of prices or a number
 
 SHORTEST_SMEAR = 1e-5  # s; the authors drop requests whose tokens span less
 FIRST_SMEAR = 1.0  # s; and those whose last token comes before
-
-
-@dataclass(frozen=True, slots=True)
-class LinearCost:
-    """h(x, y) = input·x + output·y; by default the authors' prices, 1 per prompt and 2 per output token.
-
-    Raises:
-        ValueError: a price is negative or not finite.
-
-    Example:
-        >>> float(LinearCost()(256, 256))
-        768.0
-    """
-
-    input: float = 1.0
-    output: float = 2.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.input < math.inf and 0 <= self.output < math.inf):
-            raise ValueError(f"tokens cost {self.input} and {self.output}; give finite prices of at least 0")
-
-    def __call__(self, x: ArrayLike, y: ArrayLike) -> Floats:
-        """Cost of x prompt and y output tokens."""
-        return self.input * np.asarray(x, np.float64) + self.output * np.asarray(y, np.float64)
-
-
-TOKENS = LinearCost()
 
 
 def clients(trace: Trace) -> Ints:
@@ -94,7 +65,7 @@ def windows(start: ArrayLike, end: ArrayLike) -> tuple[Floats, Floats]:
     return low, high
 
 
-def _price(cost: Cost, x: Floats, y: Floats) -> Floats:
+def _price(cost: CostFunction, x: Floats, y: Floats) -> Floats:
     price = np.broadcast_to(np.asarray(cost(x, y), np.float64), x.shape)
     wrong = ~(np.isfinite(price) & (price >= 0))
     if wrong.any():
@@ -113,7 +84,7 @@ class ServiceEvents(NamedTuple):
     charge: Floats
 
 
-def service_events(trace: Trace, cost: Cost = TOKENS) -> ServiceEvents:
+def service_events(trace: Trace, cost: CostFunction = TOKENS) -> ServiceEvents:
     """Every charge of a run, token by token.
 
     A prompt is charged at `admitted`, the start of the first batch that serves it, whole even if it is prefilled in
@@ -146,7 +117,7 @@ def service_events(trace: Trace, cost: Cost = TOKENS) -> ServiceEvents:
     )
 
 
-def service_by_tokens(trace: Trace, start: ArrayLike, end: ArrayLike, cost: Cost = TOKENS) -> Floats:
+def service_by_tokens(trace: Trace, start: ArrayLike, end: ArrayLike, cost: CostFunction = TOKENS) -> Floats:
     """W(t1, t2) of every client: charges at t1 <= t < t2, by token events.
 
     Args:
@@ -170,7 +141,7 @@ def service_by_tokens(trace: Trace, start: ArrayLike, end: ArrayLike, cost: Cost
     return until[len(low) :] - until[: len(low)]
 
 
-def smeared_service(trace: Trace, start: ArrayLike, end: ArrayLike, cost: Cost = TOKENS) -> Floats:
+def smeared_service(trace: Trace, start: ArrayLike, end: ArrayLike, cost: CostFunction = TOKENS) -> Floats:
     """Service of every client with each finished request's cost spread evenly from its first to its last token.
 
     As in the authors' plots, requests that ended before 1 s or whose tokens span less than 1e-5 s are left out.
@@ -196,7 +167,7 @@ def smeared_service(trace: Trace, start: ArrayLike, end: ArrayLike, cost: Cost =
 
 
 def demand(
-    trace: Trace, start: ArrayLike, end: ArrayLike, cost: Cost = TOKENS, where: Mask | None = None
+    trace: Trace, start: ArrayLike, end: ArrayLike, cost: CostFunction = TOKENS, where: Mask | None = None
 ) -> Floats:
     """What each client asked for: h(p, q) of the requests that arrived at t1 <= t <= t2, both ends included.
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from queueing.metrics.client_service import TOKENS, Cost, clients, demand, smeared_service, windows
+from queueing.cost import TOKENS
+from queueing.metrics.client_service import CostFunction, clients, demand, smeared_service, windows
 from queueing.metrics.latency import Floats, counted, mean, ttft
 from queueing.metrics.selection import of_client
 from queueing.trace import Trace
@@ -108,7 +109,7 @@ def authors_ticks() -> tuple[Floats, Floats]:
     return start, start + WINDOW
 
 
-def authors_difference(trace: Trace, cost: Cost = TOKENS) -> AuthorsDifference:
+def authors_difference(trace: Trace, cost: CostFunction = TOKENS) -> AuthorsDifference:
     """Max, Avg and Var Diff exactly as the VTC authors compute them.
 
     With s_i the smeared service and d_i the demand of client i per second of a window,
@@ -132,7 +133,7 @@ def authors_difference(trace: Trace, cost: Cost = TOKENS) -> AuthorsDifference:
     return AuthorsDifference(float(D.max()), float(D.mean()), float(D.var()), D)
 
 
-def accumulated_gap(trace: Trace, at: ArrayLike | None = None, cost: Cost = TOKENS) -> Floats:
+def accumulated_gap(trace: Trace, at: ArrayLike | None = None, cost: CostFunction = TOKENS) -> Floats:
     """Greatest less least smeared service of a client from 30 s to x + 30 s, as the authors plot it.
 
     Clients all of whose requests were rejected are left out, as there.
@@ -233,7 +234,7 @@ class ThroughputWithRejections(NamedTuple):
     rejected_by_client: Floats
 
 
-def throughput_with_rejections(trace: Trace, cost: Cost = TOKENS) -> ThroughputWithRejections:
+def throughput_with_rejections(trace: Trace, cost: CostFunction = TOKENS) -> ThroughputWithRejections:
     """Prompt and output tokens of finished requests per second until the last of them, and the rejected demand.
 
     The first figure is the authors' throughput.  Nan rates where nothing finished.

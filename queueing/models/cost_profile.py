@@ -25,19 +25,20 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from queueing.cost import Cost
 from queueing.data import data_folder
 from queueing.models.closed_form import ClosedForm
 from queueing.models.phase_time import PhaseTime
 from queueing.tabular import UNREADABLE, open_text
 
 __all__ = [
+    "STATED_STEP",
     "CostProfile",
-    "RequestCost",
     "cost_digits",
     "fit_phase_time",
     "fit_request_cost",
@@ -50,23 +51,7 @@ Floats = NDArray[np.float64]
 PLACE = "fairness/cost_profile.json"
 
 
-class RequestCost(NamedTuple):
-    """h(x, y) = prompt·x + output·y + product·x·y + output_square·y² + constant, in milliseconds."""
-
-    prompt: float
-    output: float
-    product: float
-    output_square: float
-    constant: float
-
-    def __call__(self, x: ArrayLike, y: ArrayLike) -> Floats:
-        """Cost (ms) of x prompt and y output tokens; the constant is charged even for no token."""
-        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        linear = self.prompt * x + self.output * y
-        return linear + self.product * x * y + self.output_square * y * y + self.constant
-
-
-STATED_COST = RequestCost(0.21001891, 0.10075395, 0.0039868, 0.00324733, 1.14601454)
+STATED_STEP = PhaseTime(base=16.30e-3, per_decode=0.245e-3, per_context=2.018e-6, per_prompt_token=0.2199e-3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +122,7 @@ def read_cost_profile(path: str | os.PathLike[str] | None = None) -> CostProfile
     return CostProfile(*columns)
 
 
-def fit_request_cost(profile: CostProfile) -> RequestCost:
+def fit_request_cost(profile: CostProfile) -> Cost:
     """Cost of a request by ordinary least squares on P + D (ms) over all entries.
 
     Raises:
@@ -146,7 +131,7 @@ def fit_request_cost(profile: CostProfile) -> RequestCost:
     x, y = profile.prompt, profile.output
     terms = np.column_stack([x, y, x * y, y * y, np.ones_like(x)])
     a, b, c, d, e = _least_squares(terms, 1e3 * (profile.prefill + profile.decode))
-    return RequestCost(a, b, c, d, e)
+    return Cost(a, b, product=c, output_square=d, constant=e)
 
 
 def fit_phase_time(profile: CostProfile) -> PhaseTime:
@@ -183,12 +168,11 @@ def step_error(profile: CostProfile, law: PhaseTime) -> float:
     return float(np.max(np.abs(predicted[steps] / profile.step[steps] - 1)))
 
 
-def cost_digits(profile: CostProfile) -> ClosedForm[RequestCost]:
+def cost_digits(profile: CostProfile) -> ClosedForm[Cost]:
     """The fitted h beside the digits that the authors print."""
-    return ClosedForm(computed=fit_request_cost(profile), stated=STATED_COST)
+    return ClosedForm(computed=fit_request_cost(profile), stated=Cost.profiled())
 
 
 def phase_digits(profile: CostProfile) -> ClosedForm[PhaseTime]:
     """The fitted law beside 16.30 ms + 0.245 ms a request + 2.018 us a token of context; 0.2199 ms a prompt token."""
-    stated = PhaseTime(base=16.30e-3, per_decode=0.245e-3, per_context=2.018e-6, per_prompt_token=0.2199e-3)
-    return ClosedForm(computed=fit_phase_time(profile), stated=stated)
+    return ClosedForm(computed=fit_phase_time(profile), stated=STATED_STEP)

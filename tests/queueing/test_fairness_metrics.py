@@ -17,6 +17,7 @@ from policies.fcfs import Fcfs
 from policies.rad import Rad
 from policies.vtc import Vtc
 from queueing import metrics as m
+from queueing.cost import TOKENS, Cost
 from queueing.data import data_folder
 from queueing.models.iteration_time import Affine
 from queueing.rate_limit import accepted_within, with_rejected
@@ -45,7 +46,7 @@ def profiled(x: Any, y: Any) -> Any:
 @pytest.mark.parametrize("last_chunk_emits", [True, False])
 def test_charges_by_hand(last_chunk_emits: bool) -> None:
     """Admissions at 0, 2 and 9 s; the recomputed prompt of request 1 is not charged again."""
-    events = m.service_events(by_hand(last_chunk_emits), m.LinearCost(10.0, 1.0))
+    events = m.service_events(by_hand(last_chunk_emits), Cost(10.0, 1.0))
     charges = sorted(zip(events.time.tolist(), events.request.tolist(), events.charge.tolist(), strict=True))
     prompts = [(0.0, 0, 30.0), (2.0, 1, 20.0), (9.0, 4, 80.0)]
     tokens = [(4.0, 0, 1.0), (5.0, 0, 1.0), (7.0, 0, 1.0), (5.0, 1, 1.0), (9.0, 1, 1.0)]
@@ -66,7 +67,7 @@ def runs() -> st.SearchStrategy[Trace]:
     )
 
 
-costs = st.sampled_from([m.LinearCost(), m.LinearCost(0.0, 1.0), m.LinearCost(5.0, 1.0), profiled])
+costs = st.sampled_from([TOKENS, Cost(0.0, 1.0), Cost(5.0, 1.0), profiled])
 times = st.lists(st.floats(0, 12), min_size=2, max_size=6).map(sorted)
 
 
@@ -103,7 +104,7 @@ def test_the_smear_charges_the_same_in_all_and_prompts_later(
     np.testing.assert_allclose(
         table.sum(axis=0), m.smeared_service(trace, at[0], at[-1], cost)[0], rtol=1e-9, atol=1e-9
     )
-    prompts_only = m.LinearCost(1.0, 0.0)
+    prompts_only = Cost(1.0, 0.0)
     by_tokens = m.service_by_tokens(trace, np.zeros(len(at)), at, prompts_only)
     smeared = m.smeared_service(trace, np.zeros(len(at)), at, prompts_only)
     assert np.all(by_tokens >= smeared - 1e-9)
@@ -126,8 +127,8 @@ def test_flaws_of_a_cost_and_of_a_window_are_named() -> None:
         m.service_by_tokens(trace, 0.0, 10.0, lambda x, y: x - y + 100)
     with pytest.raises(ValueError, match="give a finite cost h >= 0"):
         m.service_by_tokens(trace, 0.0, 10.0, lambda x, y: x - 100 * y)
-    with pytest.raises(ValueError, match="give finite prices of at least 0"):
-        m.LinearCost(-1.0, 2.0)
+    with pytest.raises(ValueError, match="give coefficients of at least 0"):
+        Cost(-1.0, 2.0)
     for table in (m.service_by_tokens, m.smeared_service, m.demand, m.response_time):
         with pytest.raises(ValueError, match=r"window from 2\.0 to 1\.0 s"):
             table(trace, [0.0, 2.0], [1.0, 1.0])
@@ -404,7 +405,7 @@ def from_the_rows(run: str, cost: Any, *, absolute: bool = True, rejected_too: b
 @needs_data
 @pytest.mark.parametrize("run", ALL)
 def test_the_authors_metric_is_the_one_by_rows(run: str) -> None:
-    for cost in (m.LinearCost(), profiled):
+    for cost in (TOKENS, profiled):
         found = m.authors_difference(log(run), cost)
         rows = np.array(from_the_rows(run, cost))
         np.testing.assert_allclose(found.at_ticks, rows, rtol=1e-9)
@@ -415,11 +416,11 @@ def test_the_authors_metric_is_the_one_by_rows(run: str) -> None:
 def test_other_metrics_give_other_numbers() -> None:
     """Without the absolute value, with the sample variance, with rejected demand counted or in one unit: not theirs."""
     found = m.authors_difference(log("lcf_dist_shift"))
-    signed = np.array(from_the_rows("lcf_dist_shift", m.LinearCost(), absolute=False))
+    signed = np.array(from_the_rows("lcf_dist_shift", TOKENS, absolute=False))
     assert abs(signed.mean() - found.average) > 1
     assert not printed(float(found.at_ticks.var(ddof=1)), 3331.89, 2)
     limited = m.authors_difference(log("lshare_rpm5_real"))
-    assert np.mean(from_the_rows("lshare_rpm5_real", m.LinearCost(), rejected_too=True)) > 2 * limited.average
+    assert np.mean(from_the_rows("lshare_rpm5_real", TOKENS, rejected_too=True)) > 2 * limited.average
     trace = log("lcf_real")
     start, end = m.authors_ticks()
     s, d = (f(trace, start, end, profiled) / 60 for f in (m.smeared_service, m.demand))
