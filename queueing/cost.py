@@ -26,7 +26,7 @@ class Cost:
         >>> Cost.parse("1/4")
         Cost(input=1.0, output=4.0, product=0.0, input_square=0.0, output_square=0.0, constant=0.0)
         >>> Cost(1, 2)(256, 256)
-        768
+        768.0
     """
 
     input: float = 1.0

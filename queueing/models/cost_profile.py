@@ -126,7 +126,7 @@ def fit_request_cost(profile: CostProfile) -> Cost:
     """Cost of a request by ordinary least squares on P + D (ms) over all entries.
 
     Raises:
-        ValueError: the sizes in the profile do not determine five coefficients.
+        ValueError: the sizes in the profile do not determine five coefficients, or the fitted cost falls.
     """
     x, y = profile.prompt, profile.output
     terms = np.column_stack([x, y, x * y, y * y, np.ones_like(x)])

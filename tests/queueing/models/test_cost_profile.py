@@ -101,8 +101,10 @@ def test_every_stated_digit_of_the_cost() -> None:
     np.testing.assert_allclose(found, exact, rtol=1e-10)
     without_one = CostProfile(*(c[1:] for c in (*columns[:2], profile.batch, *columns[2:])))
     assert tuple(round(c, 8) for c in astuple(fit_request_cost(without_one))) != astuple(stated)
-    decode_only = CostProfile(*columns[:2], profile.batch, profile.decode / 2, profile.decode / 2)
-    assert abs(fit_request_cost(decode_only).input - stated.input) > 0.1
+    half = CostProfile(*columns[:2], profile.batch, profile.prefill / 2, profile.decode)
+    assert abs(fit_request_cost(half).input - stated.input) > 0.05
+    with pytest.raises(ValueError, match="must not fall"):  # decodes alone are cheaper with longer prompts
+        fit_request_cost(CostProfile(*columns[:2], profile.batch, profile.decode / 2, profile.decode / 2))
     assert float(computed(8, 1)) == pytest.approx(2.96, abs=0.005)  # loose for short requests
     assert 1e3 * (profile.prefill + profile.decode)[0] == pytest.approx(2.17, abs=0.005)
 
