@@ -59,7 +59,7 @@ class Vtc(Policy):
                   preempted; M tokens of KV memory, prompts of at most L tokens;  U* = wq·M + max(0, wp - wq)·L.
     Guarantee:    the service of two clients that both have a request waiting all the while differs by at most 2U*, and
                   nobody gets more than 2U* beyond such a client (our derivation of the published bounds 2U and 4U, U =
-                  max(wp·L, wq·M); the first is tested on simulated runs).
+                  max(wp·L, wq·M); queueing.models.vtc).
     Not promised: those bounds under the other admission rules, with a cost that falls, with Lift.NEVER or the artifact;
                   latency; a share to whoever splits into several clients.
     Args:
