@@ -184,11 +184,14 @@ def test_extra_pulls_what_it_is_for(requires: list[str], extra: str, name: str) 
 # --- the wheel ---------------------------------------------------------------------------------------------------
 
 
+COMPILED = {".vo", ".vok", ".vos", ".glob", ".aux", ".cache"}  # by the Coq compiler
+
+
 def sources() -> Iterator[str]:
     """Files of the packages as the wheel should hold them."""
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix not in COMPILED:
                 yield path.relative_to(ROOT).as_posix()
 
 

@@ -3,7 +3,7 @@
 Notation: Q the clients with a waiting request; of client u, c_u the counter, f_u the weight, W_u the service so far;
 h(x, y) the cost of x input and y output tokens.  Of its running requests, m_u are the tokens reserved, R_u the cost of
 the output tokens reserved and not yet decoded, and p_u what was charged for predicted tokens not yet decoded; R_u and
-p_u are divided by f_u, as all charges are.  e_u = c_u - p_u.
+p_u are divided by f_u, as all charges are.  e_u = c_u - p_u.  The events::
 
     arrive   the request joins the queue of u;  if u was not in Q:  x := least c in Q, or, if Q is empty, the c of the
              last client to leave it;  c_u := max(c_u, x)
@@ -13,19 +13,19 @@ p_u are divided by f_u, as all charges are.  e_u = c_u - p_u.
     finish   with the last output token, perhaps before all that was reserved: release, and give back what was predicted
              in excess
 
-The *floor* v, which no scheduler reads, is set to the old c_u by admit and to x by arrive.  With U = `Setting.bound`,
-which is wq·M + max(0, wp - wq)·L if h(x, y) = wp·x + wq·y and prompts have at most L tokens (written U*):
+The *floor* v, which no scheduler reads, is set to the old c_u by admit and to x by arrive.  Let U be `Setting.bound`:
+it is U* = wq·M + max(0, wp - wq)·L if h(x, y) = wp·x + wq·y and prompts have at most L tokens.  In every state::
 
     I0   0 <= p_u <= R_u  and  R_u = 0 if m_u = 0         I1   Σ m_u <= M
     I2   u in Q:  v <= c_u                                I4   Q empty:  v <= c of the last client to leave it
     I3   e_u + R_u <= v + U/f_u
     I5   e_f + R_f + min(1, f_g/f_f)·min(R_g, max(0, v - e_g)) <= v + U/f_f           for all f other than g
 
-Consequences:
+Consequences; T1 and T3 are 2U if weights are 1::
+
     L1   f, g in Q:  e_f - e_g <= U/f_f + p_g
     T1   f, g in Q all through a window:  abs(W_f/f_f - W_g/f_g) <= U/f_f + U/f_g;  with predictions 2U/min(f_f, f_g)
     T3   f in Q all through a window:  W_g/f_g - W_f/f_f <= U/f_g + U/min(f_f, f_g)
-both 2U if weights are 1.
 
 Assumptions: admission by reservation, no preemption, a whole prompt charged on admission, and predictions of which
 nothing is given back (`given_back` = 0).  With refunds c_u falls and I2 with it, and under unequal weights L1; whether

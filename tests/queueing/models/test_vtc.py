@@ -468,7 +468,7 @@ def test_first_come_first_served_and_least_counter_first_break_the_bounds() -> N
 
 
 def test_a_lift_that_lowers_is_caught_by_the_bound_against_anybody_only() -> None:
-    """0 waits with small requests; 1, whenever it is done, returns with one that fills the memory, its debt forgotten."""
+    """0 waits with small requests; 1, whenever it is done, returns with one that fills memory, its debt forgotten."""
     setting = Setting(2, 10, cost=Cost(1, 1))
 
     def returning(kind: type[Vtc]) -> Windows:
