@@ -186,6 +186,98 @@ Section Batches.
   Qed.
 End Batches.
 
+(** * The sandwich *)
+
+Section Sandwich.
+  Variables b c dmax tau nu : Z.
+  Hypothesis b_pos : 1 <= b.
+  Hypothesis c_pos : 1 <= c.
+  Hypothesis tile_chunk : (b | c).
+  Hypothesis d_pos : 1 <= dmax.
+  Hypothesis tau_nonneg : 0 <= tau.
+  Hypothesis nu_nonneg : 0 <= nu.
+  Hypothesis work_costs : 0 < tile_price b tau nu.
+
+  (** States of RAD at all instants of all runs from the empty engine, with any aligned arrivals. *)
+  Definition rad_reached : state node -> Prop :=
+    reached node (Z * Z) size (aligned c dmax) rad_come (rad_start b c) (rad_idle b c)
+      (tile_time b tau nu) (tile_price b tau nu) ([], []).
+
+  (** W and K0, in the unit 1/b. *)
+  Definition rad_backlog : state node -> Q := backlog node tokens (tile_time b tau nu) (tile_price b tau nu).
+  Definition rad_constant : Z := tile_price b tau nu * (b - 1) * dmax + tau.
+
+  Lemma aligned_work r : aligned c dmax r -> 0 <= tile_price b tau nu * size r.
+  Proof. intros (H1 & _ & H2). unfold size. nia. Qed.
+
+  Lemma tidy_empty : tidy b c dmax ([], []).
+  Proof. repeat split; cbn; auto. unfold count. cbn. lia. Qed.
+
+  Lemma rad_serves x n y : tidy b c dmax x -> rad_start b c x n y ->
+    1 <= n /\ tile_price b tau nu * n <= tile_time b tau nu n /\ tokens y = tokens x - n /\ 0 <= tokens y.
+  Proof.
+    intros H E. destruct (tidy_start b c dmax b_pos c_pos _ _ _ H E) as (Y & N & S).
+    repeat split; auto; [apply tile_rate; assumption|]. eapply (tokens_nonneg b c dmax); eassumption.
+  Qed.
+
+  Lemma rad_constant_nonneg : 0 <= rad_constant.
+  Proof. unfold rad_constant. nia. Qed.
+
+  Lemma rad_full_or_small x n y : tidy b c dmax x -> rad_start b c x n y ->
+    tile_time b tau nu n = tile_price b tau nu * n
+    \/ tile_price b tau nu * tokens x + (tile_time b tau nu n - tile_price b tau nu * n) <= rad_constant.
+  Proof.
+    intros H E. destruct (rad_full_or_drained b c dmax c_pos tile_chunk _ _ _ H E) as [F|(P & N & B)].
+    - left. apply tile_full; assumption.
+    - right. pose proof (drained_work b c dmax c_pos _ _ _ H E P N) as D.
+      rewrite tile_part by lia. unfold rad_constant. apply (Z.mul_le_mono_nonneg_l _ _ (tile_price b tau nu)) in D; [|lia].
+      assert (tau <= tile_price b tau nu * dmax) by (unfold tile_price in *; nia). nia.
+  Qed.
+
+  (** What RAD keeps at every instant: |D| <= b, aligned prompts, at most dmax tokens per decoding request. *)
+  Theorem rad_tidy s : rad_reached s -> tidy b c dmax (content _ s).
+  Proof.
+    intros Re. enough (sound node tokens (tile_time b tau nu) (tile_price b tau nu) (tidy b c dmax) s) by apply H.
+    revert Re. apply (reached_sound node (Z * Z) tokens size (aligned c dmax));
+      auto using aligned_work, tidy_empty, tokens_come, rad_serves.
+    - intros. apply tidy_come; assumption.
+    - intros x n y H E. apply (tidy_start b c dmax b_pos c_pos _ _ _ H E).
+  Qed.
+
+  (** The sandwich of RAD on one engine: for all arrivals of aligned requests, at every instant,
+      Q* <= W <= Q* + K0, K0 = w (b - 1) dmax + tau in the unit 1/b, that is w (b - 1) d_max + tau / b in seconds.
+      Assumes the tile law without attention, prompts that are multiples of the chunk, the chunk a multiple of b, ample
+      memory, no cycles, no interrupted batches.  The left side holds for every policy (Tile.ideal_below).
+      Source: our derivation (theory 3.4). *)
+  Theorem rad_sandwich s : rad_reached s ->
+    (inject_Z (ideal _ s) <= rad_backlog s <= inject_Z (ideal _ s + rad_constant))%Q.
+  Proof.
+    apply (sandwich node (Z * Z) tokens size (aligned c dmax)) with (good := tidy b c dmax);
+      auto using aligned_work, tidy_empty, tokens_come, rad_serves, rad_constant_nonneg.
+    - intros. apply tidy_come; assumption.
+    - intros x n y H E. apply (tidy_start b c dmax b_pos c_pos _ _ _ H E).
+    - intros x _ E. eapply idle_empty. exact E.
+    - exact rad_full_or_small.
+  Qed.
+
+  (** Q* is the fluid server's backlog: the largest A[a, t] - (t - a) over the windows that end now, and at least 0.
+      Source: Lindley (published). *)
+  Theorem rad_ideal s : rad_reached s -> is_sup (now _ s) (hist _ s) (ideal _ s).
+  Proof. apply (ideal_is_sup _ _ tokens), aligned_work. Qed.
+
+  (** Envelope: if A[a, t] <= sigma + rho (t - a) for all 0 <= a <= t = now, rho = rn / rd <= 1, then
+      W(t) <= sigma + K0.  Same assumptions.  Source: our derivation (theory 3.4). *)
+  Theorem rad_sigma_rho s sigma rn rd :
+    rad_reached s -> 0 <= sigma -> 0 < rd -> rn <= rd ->
+    (forall a, 0 <= a <= now _ s -> rd * since a (hist _ s) <= rd * sigma + rn * (now _ s - a)) ->
+    (rad_backlog s <= inject_Z (sigma + rad_constant))%Q.
+  Proof.
+    intros Re S0 R0 R1 Env. destruct (rad_sandwich _ Re) as [_ U]. eapply Qle_trans; [exact U|].
+    rewrite <- Zle_Qle. destruct (rad_ideal _ Re) as (_ & _ & [E|(a & Ha & E)]); [lia|].
+    specialize (Env a Ha). nia.
+  Qed.
+End Sandwich.
+
 (** * Pigeonhole *)
 
 (** P1, first half: n requests of 1..Lmax tokens that hold more than (b - 1) * Lmax tokens are at least b.
@@ -216,3 +308,7 @@ Print Assumptions rad_full_or_drained.
 Print Assumptions rad_decodes_bound.
 Print Assumptions pigeonhole.
 Print Assumptions work_conserving_full.
+Print Assumptions rad_tidy.
+Print Assumptions rad_sandwich.
+Print Assumptions rad_ideal.
+Print Assumptions rad_sigma_rho.

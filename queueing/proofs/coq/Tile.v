@@ -2,7 +2,7 @@
 
     Notation, all whole numbers:
       T n      duration of a batch of n tokens
-      w        price of a token: w * n <= T n for every batch; a batch with w * n = T n is "full"
+      w        price of a token: w * n <= T n for every batch served; a batch with w * n = T n is "full"
       tok x    unserved tokens of the content x of the engine, less those of the batch in progress
       rest     time until the batch in progress ends; 0 at the boundary between two batches
       ideal    Q*, backlog of a fluid server of speed 1
@@ -140,13 +140,13 @@ Section Server.
   Hypothesis good_start : forall x n y, good x -> start x n y -> good y.
   Hypothesis tok_empty : tok x0 = 0.
   Hypothesis tok_come : forall x r, tok (come x r) = tok x + size r.
-  Hypothesis tok_start : forall x n y, good x -> start x n y -> 1 <= n /\ tok y = tok x - n /\ 0 <= tok y.
-  Hypothesis price : forall n, 1 <= n -> w * n <= T n.
+  Hypothesis tok_start : forall x n y, good x -> start x n y ->
+    1 <= n /\ w * n <= T n /\ tok y = tok x - n /\ 0 <= tok y.
   Hypothesis price_positive : 0 < w.
 
   Definition sound (s : state) : Prop :=
     good (content s) /\ 0 <= tok (content s)
-    /\ (batch s = 0 /\ rest s = 0 \/ 1 <= batch s /\ 0 <= rest s <= T (batch s)).
+    /\ (batch s = 0 /\ rest s = 0 \/ 1 <= batch s /\ w * batch s <= T (batch s) /\ 0 <= rest s <= T (batch s)).
 
   Lemma reached_sound s : reached s -> sound s.
   Proof.
@@ -154,7 +154,7 @@ Section Server.
     destruct St; unfold sound; cbn in *.
     - pose proof (work_positive _ H). rewrite tok_come. repeat split; auto. nia.
     - repeat split; auto. lia.
-    - destruct (tok_start _ _ _ G H) as (N & E & N'). pose proof (price _ N). repeat split; eauto. right. nia.
+    - destruct (tok_start _ _ _ G H) as (N & C & E & N'). repeat split; eauto. right. nia.
     - repeat split; auto.
   Qed.
 
@@ -188,10 +188,9 @@ Section Server.
     (inject_Z (w * tok (content s)) <= backlog s <= inject_Z (w * tok (content s) + rest s))%Q.
   Proof.
     intros Re. destruct (reached_sound _ Re) as (_ & P & B).
-    destruct B as [[B0 B1]|[B0 B1]].
+    destruct B as [[B0 B1]|(B0 & B2 & B1)].
     - rewrite backlog_boundary, B1, Z.add_0_r by exact B1. split; apply Qle_refl.
-    - pose proof (price _ B0).
-      destruct (share (w * batch s) (rest s) (T (batch s)) ltac:(nia) ltac:(lia) ltac:(nia)) as [S0 S1].
+    - destruct (share (w * batch s) (rest s) (T (batch s)) ltac:(nia) ltac:(lia) ltac:(nia)) as [S0 S1].
       rewrite inject_Z_plus. unfold backlog. split; lra.
   Qed.
 
@@ -209,15 +208,14 @@ Section Server.
       destruct St; cbn in *.
       + unfold backlog in *; cbn in *. rewrite tok_come, Z.mul_add_distr_l, !inject_Z_plus. lra.
       + apply Z.max_case_strong; intros Hm; [exact (Qle_trans _ _ _ L0 L)|].
-        destruct B as [[B0 B1]|[B0 B1]].
+        destruct B as [[B0 B1]|(B0 & B2 & B1)].
         * replace (q - dt) with q by lia.
           unfold backlog in *; cbn in *. replace (u - dt) with u by lia. exact IH.
-        * pose proof (price _ B0).
-          pose proof (share_tick (w * n) u (T n) dt ltac:(nia) ltac:(lia) ltac:(lia) ltac:(nia)) as Sh.
+        * pose proof (share_tick (w * n) u (T n) dt ltac:(nia) ltac:(lia) ltac:(lia) ltac:(nia)) as Sh.
           unfold backlog in *; cbn in *. unfold Z.sub at 1. rewrite inject_Z_plus, inject_Z_opp. lra.
       + rewrite backlog_boundary in IH by reflexivity. cbn in IH. eapply Qle_trans; [exact IH|].
-        destruct (tok_start _ _ _ G H) as (N & E & N'). pose proof (price _ N).
-        unfold backlog; cbn. replace (w * m * T m) with (w * m * T m) by lia.
+        destruct (tok_start _ _ _ G H) as (N & C & E & N').
+        unfold backlog; cbn.
         rewrite (inject_Z_mult (w * m) (T m)).
         assert (NZ : ~ (inject_Z (T m) == 0)%Q) by (intros Z; apply (inject_Z_injective (T m) 0) in Z; nia).
         rewrite E. replace (w * (tok x - m)) with (w * tok x + - (w * m)) by lia.
@@ -225,6 +223,24 @@ Section Server.
         rewrite <- Qmult_assoc, Qmult_inv_r by exact NZ. lra.
       + rewrite backlog_boundary in * by reflexivity; cbn in *.
         apply Z.max_case_strong; intros Hm; [exact L0|]. eapply Qle_trans; [|exact IH]. rewrite <- Zle_Qle. lia.
+  Qed.
+
+  (** Converse: no policy serves more than one unit of work per unit of time, so W >= A[a, t] - (t - a) at every instant
+      t >= a: the backlog is at least what came less the time there was.  Source: our derivation (theory 3.2). *)
+  Theorem converse s a : reached s -> a <= now s -> (inject_Z (since a (hist s) - (now s - a)) <= backlog s)%Q.
+  Proof.
+    intros Re H. eapply Qle_trans; [|apply (ideal_below _ Re)]. rewrite <- Zle_Qle.
+    apply (ideal_is_sup _ Re). exact H.
+  Qed.
+
+  (** Overload: if rho t work or more came by t, rho = rn / rd, then W >= (rho - 1) t, without bound for rho > 1.
+      Source: our derivation (theory 3.2). *)
+  Corollary overload s rn rd : reached s -> 0 < rd -> rn * now s <= rd * since 0 (hist s) ->
+    (inject_Z ((rn - rd) * now s) <= inject_Z rd * backlog s)%Q.
+  Proof.
+    intros Re R0 H. pose proof (converse _ 0 Re (proj1 (reached_past _ Re))) as C.
+    assert (P : (0 < inject_Z rd)%Q) by (rewrite <- Zlt_Qlt with (x := 0); lia).
+    apply (Qmult_le_l _ _ _ P) in C. eapply Qle_trans; [|exact C]. rewrite <- inject_Z_mult, <- Zle_Qle. nia.
   Qed.
 
   (** The upper side. *)
@@ -243,7 +259,7 @@ Section Server.
     destruct St; cbn in *.
     - rewrite tok_come. lia.
     - lia.
-    - destruct (tok_start _ _ _ G H) as (_ & E & _). destruct (full_or_small _ _ _ G H); nia.
+    - destruct (tok_start _ _ _ G H) as (_ & _ & E & _). destruct (full_or_small _ _ _ G H); nia.
     - rewrite (busy _ G H0) in *. lia.
   Qed.
 
@@ -304,5 +320,7 @@ End Law.
 
 Print Assumptions ideal_is_sup.
 Print Assumptions ideal_below.
+Print Assumptions converse.
+Print Assumptions overload.
 Print Assumptions sandwich.
 Print Assumptions envelope.
