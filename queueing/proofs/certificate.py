@@ -10,6 +10,7 @@
 | `tested` | runs a property test within its budget |
 | `measured` | compares with a measurement |
 | `cited` | nothing: somebody else's theorem, with its assumptions |
+| `open` | nothing: nobody's theorem yet |
 
 Only the first five are proofs; a numeric check never poses as one.
 """
@@ -20,7 +21,7 @@ from abc import ABC, abstractmethod
 from enum import StrEnum
 from typing import ClassVar
 
-__all__ = ["Certificate", "Kind", "Refuted"]
+__all__ = ["PROOFS", "Certificate", "Kind", "Refuted", "Unchecked"]
 
 
 class Kind(StrEnum):
@@ -34,10 +35,18 @@ class Kind(StrEnum):
     TESTED = "tested"
     MEASURED = "measured"
     CITED = "cited"
+    OPEN = "open"
+
+
+PROOFS = frozenset({Kind.KERNEL, Kind.SOLVER, Kind.RATIONAL, Kind.IDENTITY, Kind.EXACT_CHAIN})
 
 
 class Refuted(AssertionError):
     """A certificate does not prove what it claims; the message says where it fails."""
+
+
+class Unchecked(RuntimeError):
+    """A certificate could not be checked: a prover is missing, gave up or ran out of time.  It proves nothing."""
 
 
 class Certificate(ABC):
