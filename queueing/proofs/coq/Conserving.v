@@ -1,8 +1,9 @@
 (** Work-conserving batches of at most b tokens under any law whose largest batch is the cheapest per token, such as the
     affine law; and the converse for all policies.
 
-    Notation: T n duration of a batch of n tokens, n <= b; a request is its number of unserved tokens, at most L; the rest
-    as in Tile.v.  Unit of time and work: 1/b of the law's unit, so that a token costs w = T b and a batch lasts b * T n. *)
+    Notation: T n duration of a batch of n tokens, n <= b; a request is its number of unserved tokens, at most L; the
+    rest as in Tile.v.  Unit of time and work: 1/b of the law's unit, so that a token costs w = T b and a batch lasts
+    b * T n. *)
 
 From Coq Require Import ZArith QArith Lia Lqa List.
 From Tandem Require Import Tile Rad.

@@ -1,7 +1,7 @@
 (** Foster's criterion in its elementary form: under a drift, the mean time to reach a set is bounded, exactly.
 
-    Notation: step s is a finite list of next states with whole weights, the probabilities up to their sum; F is the set to
-    reach; V is a potential; time n s is the mean number of steps until F, cut off after n. *)
+    Notation: step s is a finite list of next states with whole weights, the probabilities up to their sum; F is the set
+    to reach; V is a potential; time n s is the mean number of steps until F, cut off after n. *)
 
 From Coq Require Import ZArith QArith Qfield Lia Lqa List.
 Import ListNotations.

@@ -1,9 +1,9 @@
 (** RAD on one engine (policies/rad.py; Bari, Hegde, de Veciana, arXiv 2508.01002, algorithm 1), without cycles and with
     ample memory: full batches, at most b decodes, and a backlog within K0 of the ideal fluid server's.
 
-    Notation: b tokens of a tile; c tokens of a prompt chunk, a multiple of b; a request is (p, d), unserved prompt tokens
-    and decode tokens; P waiting prompts, oldest first; D unserved tokens of the decoding requests; the rest as in
-    Tile.v.  Unit of time and work: see Tile.v; there w = tau + nu * b and K0 = w * (b - 1) * dmax + tau. *)
+    Notation: b tokens of a tile; c tokens of a prompt chunk, a multiple of b; a request is (p, d), unserved prompt
+    tokens and decode tokens; P waiting prompts, oldest first; D unserved tokens of the decoding requests; the rest as
+    in Tile.v.  Unit of time and work: see Tile.v; there w = tau + nu * b and K0 = w * (b - 1) * dmax + tau. *)
 
 From Coq Require Import ZArith QArith Lia List.
 From Tandem Require Import Tile.
@@ -88,8 +88,8 @@ Section Batches.
   Lemma whole_chunk r : aligned r -> c <= fst r /\ (fst r <= c -> fst r = c).
   Proof. intros (H1 & [k E] & _). assert (1 <= k) by nia. nia. Qed.
 
-  (** Batches of RAD: a batch is one chunk of the oldest prompt, started with fewer than b decodes, or one token of every
-      decoding request, started with b of them or with no prompt waiting.
+  (** Batches of RAD: a batch is one chunk of the oldest prompt, started with fewer than b decodes, or one token of
+      every decoding request, started with b of them or with no prompt waiting.
       Assumes aligned prompts.  Source: algorithm 1 of arXiv 2508.01002 (recalled). *)
   Theorem rad_batch x n y : tidy x -> rad b c x = Some (n, y) ->
     (n = c /\ count (snd x) < b /\ fst x <> [])
@@ -230,7 +230,8 @@ Section Sandwich.
     intros H E. destruct (rad_full_or_drained b c dmax c_pos tile_chunk _ _ _ H E) as [F|(P & N & B)].
     - left. apply tile_full; assumption.
     - right. pose proof (drained_work b c dmax c_pos _ _ _ H E P N) as D.
-      rewrite tile_part by lia. unfold rad_constant. apply (Z.mul_le_mono_nonneg_l _ _ (tile_price b tau nu)) in D; [|lia].
+      rewrite tile_part by lia. unfold rad_constant.
+      apply (Z.mul_le_mono_nonneg_l _ _ (tile_price b tau nu)) in D; [|lia].
       assert (tau <= tile_price b tau nu * dmax) by (unfold tile_price in *; nia). nia.
   Qed.
 
@@ -282,7 +283,8 @@ End Sandwich.
 
 (** P1, first half: n requests of 1..Lmax tokens that hold more than (b - 1) * Lmax tokens are at least b.
     Source: our derivation (theory 3.5). *)
-Theorem pigeonhole b Lmax l : 0 <= Lmax -> Forall (fun r => 1 <= r <= Lmax) l -> (b - 1) * Lmax < total l -> b <= count l.
+Theorem pigeonhole b Lmax l :
+  0 <= Lmax -> Forall (fun r => 1 <= r <= Lmax) l -> (b - 1) * Lmax < total l -> b <= count l.
 Proof.
   intros P F H. assert (E : total l <= count l * Lmax).
   { clear H. unfold count. induction F as [|r l Hr _ IH]; cbn [total fold_right length]; [lia|].

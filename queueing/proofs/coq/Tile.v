@@ -41,8 +41,8 @@ Section Server.
     ideal : Z
   }.
 
-  (** What may happen: a request comes, a part of the batch goes by, a batch starts, the engine idles.  A batch takes its
-      tokens at its start; the content is looked at again only at the next boundary. *)
+  (** What may happen: a request comes, a part of the batch goes by, a batch starts, the engine idles.  A batch takes
+      its tokens at its start; the content is looked at again only at the next boundary. *)
   Inductive step : state -> state -> Prop :=
   | Come : forall t x n u h q r, fits r ->
       step (State t x n u h q) (State t (come x r) n u ((t, w * size r) :: h) (q + w * size r))
@@ -250,7 +250,8 @@ Section Server.
   Hypothesis full_or_small : forall x n y, good x -> start x n y ->
     T n = w * n \/ w * tok x + (T n - w * n) <= K.
 
-  (** At every instant, the unserved work without the batch in progress plus the rest of that batch is at most Q* + K. *)
+  (** At every instant, the unserved work without the batch in progress plus the rest of that batch is at most
+      Q* + K. *)
   Lemma clearing s : reached s -> w * tok (content s) + rest s <= ideal s + K.
   Proof.
     induction 1 as [|s s' Re IH St]; [cbn; rewrite tok_empty; lia|].
