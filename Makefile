@@ -21,10 +21,10 @@ export NUMBA_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 RUN_EXTRAS := plots,tables
-TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,test
+TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,test
 ENV_EXTRAS := $(TEST_EXTRAS),lint
 
-.PHONY: help reproduce test nightly env check lint types imports doctests wheel bench docs clean
+.PHONY: help reproduce test nightly proofs env check lint types imports doctests wheel bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ wheel: $(VENV)/.env ## build the sdist and from it the wheel, and look inside
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation >/dev/null
 	$(BIN)/check-wheel-contents --toplevel queueing,policies,gpu,validation dist/*.whl
+
+proofs: $(VENV)/.test ## check every claim again, those of Coq's kernel included if coqc is installed
+	$(BIN)/tandem prove --kernel
 
 bench: $(VENV)/.test ## speed of the simulator, the capacity programs and fair scheduling, as ratios in one run
 	$(BIN)/python benchmarks/simulator.py --json

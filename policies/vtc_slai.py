@@ -55,8 +55,9 @@ class VtcSlai(Policy):
     Charges and lifts are VTC's: the whole prompt on admission, a token when it is decoded.
 
     Assumptions:  as for VTC and SLAI.
-    Guarantee:    every admission is that of the client with the least counter (tested).
-    Not promised: SLAI's deadlines: who is next may have the longest prompt; VTC's bounds, since decodes wait.
+    Guarantee:    every admission is that of the client with the least counter, so that VTC's bounds on service hold,
+                  a prompt counted whole when it is admitted (our derivation; tested by refinement).
+    Not promised: SLAI's deadlines: who is next may have the longest prompt.
     Args:
         turns: VTC with MIXED packing; its lift, predictor, cost, weights and admission hold, its budget does not.
         batches: SLAI; its order and admission do not hold.

@@ -23,6 +23,7 @@ import policies
 from policies.admission import Admission
 from policies.catalogue import classes
 from queueing.policy import Policy, Router
+from queueing.refinement import lifecycle
 from queueing.system import System
 from queueing.workload import Workload
 from tests.accountant import audit
@@ -119,6 +120,7 @@ def test_every_run_keeps_the_laws(cls: type[Policy]):
         steps = audit(workload, system, trace, admission_of(policy))
         assert not trace.unfinished.any(), f"{trace.unfinished.sum()} requests never end"
         assert lies(policy, system, steps) == []
+        assert lifecycle(trace).ok
         assert not work_beyond_time(steps)
         marks = {
             "cases": True,

@@ -21,12 +21,14 @@ from rich.table import Table
 
 import policies
 from queueing import metrics
+from queueing.proofs.claim import Verdict
 from queueing.simulator import PolicyBreach, simulate
 from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
 from queueing.workload import Workload
 from validation import experiments, theory_commands
+from validation import prove as proofs
 from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
 from validation.result import Result, write_atomically
 
@@ -319,6 +321,54 @@ def tile(
         typer.echo(json.dumps(report, indent=1))
     else:
         print_report(f"throughput-optimal tiling, {lengths} on {chosen.name}", report)
+
+
+@app.command()
+def prove(
+    names: Annotated[list[str] | None, typer.Argument(help="claims, by name; all by default")] = None,
+    kernel: Annotated[bool, typer.Option("--kernel", help="also the proofs that Coq's kernel checks")] = False,
+    smt: Annotated[Path | None, typer.Option(help="write the solvers' scripts (SMT-LIB) into this folder")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every claim of the library again: how it is known, and what refutes it when it is weakened."""
+    claims = proofs.chosen_claims(names or [], kernel)
+    if smt is not None:
+        typer.echo(f"{len(proofs.write_scripts(claims, smt))} scripts written to {smt}", err=True)
+    with progress_bar("checking claims") as tick:
+        verdicts = proofs.prove(claims, tick)
+    if as_json:
+        typer.echo(json.dumps([verdict.record() for verdict in verdicts], indent=1))
+    elif names:
+        for verdict in verdicts:
+            print_claim(verdict)
+    else:
+        rows = [
+            [v.claim.name, str(v.claim.kind), proofs.verdict_text(v), f"{sum(v.controls.values())}/{len(v.controls)}",
+             f"{v.seconds:.2f}", v.claim.source]
+            for v in verdicts
+        ]  # fmt: skip
+        show("claims", ["claim", "kind", "verdict", "controls refuted", "s", "source"], rows)
+        for verdict in verdicts:
+            if verdict.claim.evidence is not None and not verdict.ok:
+                typer.echo(f"{verdict.claim.name}: {verdict.reason}")
+    if any(verdict.ok is False for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def print_claim(verdict: Verdict) -> None:
+    """One claim in full."""
+    claim = verdict.claim
+    lines = [
+        ["statement", claim.statement],
+        *[["assuming", assumption] for assumption in claim.assumptions],
+        ["source", claim.source],
+        ["known by", f"{claim.kind}, {verdict.certificates} certificates, {verdict.seconds:.2f} s"],
+        ["verdict", proofs.verdict_text(verdict)],
+        *[[f"without: {name}", "refuted" if refuted else "NOT refuted"] for name, refuted in verdict.controls.items()],
+        *([["because", verdict.reason]] if verdict.reason else []),
+        *([["read on", claim.where]] if claim.where else []),
+    ]  # fmt: skip
+    show(claim.name, ["", ""], lines)
 
 
 @app.command()
