@@ -108,14 +108,17 @@ class Pattern:
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write the pattern as JSON; :meth:`from_file` reads an equal one."""
-        s = self.setting
-        head = {"about": self.about, "clients": s.clients, "memory": s.memory, "longest": s.longest,
-                "cost": list(astuple(s.cost)), "weights": [str(f) for f in s.weights]}  # fmt: skip
-        rows = ",\n  ".join(json.dumps(list(a if a.predicted else a[:4])) for a in self.arrivals)
+        setting = self.setting
+        cost = list(astuple(setting.cost))
+        while cost[-1] == 0:
+            cost.pop()
+        weights = [str(f) for f in setting.weights]
+        head = {"about": self.about, "clients": setting.clients, "memory": setting.memory,
+                "longest": setting.longest, "cost": cost, "weights": weights}  # fmt: skip
+        lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
+        rows = ",\n  ".join(json.dumps(a if a.predicted else a[:4]) for a in self.arrivals)
         with replacing(path) as file:
-            file.write(
-                json.dumps(head, indent=1, ensure_ascii=False)[:-2] + f',\n "arrivals": [\n  {rows}\n ]\n}}\n'
-            )
+            file.write("{\n " + ",\n ".join([*lines, f'"arrivals": [\n  {rows}\n ]']) + "\n}\n")
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Pattern:
@@ -174,17 +177,16 @@ def events(pattern: Pattern, system: Vtc) -> Iterator[Event]:
         step += 1
 
 
-def gap(system: Vtc) -> Fraction:
-    """Worst of L1 in this state: (e_f - e_g - p_g)·f_f/U over f and g with a waiting request."""
+def gap(system: Vtc) -> Number:
+    """What L1 bounds by U in this state: most of (e_f - e_g - p_g)·f_f over f and g with a waiting request."""
     queued = system.queued
     if len(queued) < 2:
-        return Fraction(0)
+        return 0
     weight, counter, prepaid = system.setting.weight, system.counter, system.prepaid
     least, second = sorted(queued, key=lambda u: counter[u])[:2]
-    worst = max(
+    return max(
         (counter[f] - prepaid[f] - counter[second if f == least else least]) * weight(f) for f in queued
     )
-    return Fraction(worst) / system.bound
 
 
 class Worst(NamedTuple):
@@ -212,7 +214,7 @@ def share_of(objective: Objective, pattern: Pattern, system_class: Scheduler = V
     """The worst share of one objective, as in :func:`play`, without the rest."""
     system = system_class(pattern.setting)
     if objective == "gap":
-        return max((gap(system) for _ in events(pattern, system)), default=Fraction(0))
+        return Fraction(max(gap(system) for _ in events(pattern, system))) / system.bound
     windows = Windows(system)
     for _ in events(pattern, system):
         windows.look()
@@ -226,7 +228,7 @@ def play(pattern: Pattern, system_class: Scheduler = Vtc) -> Outcome:
         ValueError: the scheduler does not serve what waits.
     """
     system = system_class(pattern.setting)
-    windows = Windows(system)
+    windows, bound = Windows(system), system.bound
     worst: dict[Objective, Worst] = dict.fromkeys(OBJECTIVES, Worst(Fraction(0), 0))
     service: list[tuple[Number, ...]] = []
     now = tuple(system.service)
@@ -237,7 +239,7 @@ def play(pattern: Pattern, system_class: Scheduler = Vtc) -> Outcome:
 
     for step, decoded in events(pattern, system):
         windows.look()
-        note("gap", gap(system), step)
+        note("gap", Fraction(gap(system)) / bound, step)
         if decoded:
             service.extend([service[-1] if service else now] * (step - len(service)))
             service.append(now)
@@ -245,4 +247,4 @@ def play(pattern: Pattern, system_class: Scheduler = Vtc) -> Outcome:
             note("anyone", windows.anyone, step)
             note("newcomer", windows.newcomer, step)
         now = tuple(system.service)
-    return Outcome(worst, (*service, now), system.bound)
+    return Outcome(worst, (*service, now), bound)
