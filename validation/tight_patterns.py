@@ -1,8 +1,9 @@
 """Arrival patterns that meet fairness bounds, or break them where an assumption is missing.  `patterns/` has files.
 
-Clients are f = 0, of the least weight, and g = 1, or more, of whole multiples of that weight.  The *dearest* request fills the memory at the largest
-cost U_h (:mod:`validation.admission_wave`); for a linear cost U_h is U* if wp >= wq, and wq - wp less otherwise.  Among
-equal counters the client goes first whose next request came first, so that the order of arrival decides ties.
+Clients are f = 0, of the least weight, and g = 1, or more, of whole multiples of that weight.  The *dearest* request
+fills the memory at the largest cost U_h (:mod:`validation.admission_wave`); for a linear cost U_h is U* if wp >= wq, and
+wq - wp less otherwise.  Among equal counters the client goes first whose next request came first, so that the order of
+arrival decides ties.
 
 | pattern | scheduler | what happens |
 |---|---|---|
@@ -84,8 +85,8 @@ def debtor(setting: Setting) -> Pattern:
     end = dearest_request(setting)[1]
     others = [(0, g) for g in range(1, setting.clients) for _ in range(_turns(setting, g))]
     return Pattern(setting, _dearest(setting, (0, F), *others, (end, F)),
-                   "T4: f returns with nothing waiting or running, but its counter is above the others', each of whom is "
-                   "served twice before it")  # fmt: skip
+                   "T4: f returns with nothing waiting or running, but its counter is above those of all "
+                   "others, who are served twice each before it")  # fmt: skip
 
 
 def nobody_can_help(memory: int, cost: Cost) -> Pattern:
