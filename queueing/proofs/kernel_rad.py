@@ -3,7 +3,7 @@
 The model has no clock but whole numbers in a unit of time that is arbitrary, so that all rational instants are covered,
 those inside a batch too.  Runs that refute what is claimed when a hypothesis is dropped are in Rad_controls.v.
 
-Source: theory of arXiv 2508.01002 (RAD) and arXiv 2504.07347 (work conservation); the path-wise forms are our derivation.
+Source: arXiv 2508.01002 (RAD) and arXiv 2504.07347 (work conservation); the path-wise forms are our derivation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = ["CLAIMS"]
 
 ALIGNED = "prompts are multiples of the chunk, and the chunk of the tile"
 PAGE = "docs/models/stability.md"
+LATE = ("if b <=? count D", "if b + 1 <=? count D")
 
 
 def _proved(file: str, *theorems: str) -> Evidence:
@@ -37,36 +38,35 @@ def _altered(file: str, theorem: str, old: str, new: str) -> Evidence:
 CLAIMS = (
     Claim(
         "rad-batches",
-        "Every batch of RAD is a multiple of the tile, or one token for each of fewer than b decodes while no prompt waits.",
+        "Every batch of RAD is a multiple of the tile, or one token for each of fewer than b decodes while no prompt "
+        "waits.",
         "arXiv 2508.01002, algorithm 1 (recalled); the proof is our derivation",
         Kind.KERNEL,
         (ALIGNED,),
         _proved("Rad", "rad_batch", "rad_full_or_drained"),
-        {"prompts are served up to b decodes": _altered("Rad", "rad_batch", "if b <=? count D", "if b + 1 <=? count D")},
+        {"prompts are served up to b decodes": _altered("Rad", "rad_batch", *LATE)},
         "queueing/proofs/coq/Rad.v",
     ),
     Claim(
         "rad-decodes",
-        "RAD never decodes more than b requests at once: they grow by at most one, in a batch that starts with fewer.",
+        "RAD never decodes more than b requests at once: they grow by at most one, and only from fewer than b.",
         "arXiv 2508.01002 (recalled); the proof is our derivation",
         Kind.KERNEL,
         (ALIGNED,),
         _proved("Rad", "rad_decodes_bound", "rad_tidy"),
-        {"prompts are served up to b decodes": _altered(
-            "Rad", "rad_decodes_bound", "if b <=? count D", "if b + 1 <=? count D")},
+        {"prompts are served up to b decodes": _altered("Rad", "rad_decodes_bound", *LATE)},
         "queueing/proofs/coq/Rad.v",
     ),
     Claim(
         "rad-sandwich",
-        "For all arrivals, at every instant, RAD's backlog W lies within Q* <= W <= Q* + w(b - 1)d + τ/b of the ideal fluid "
-        "server's.",
+        "For all arrivals, at every instant, Q* <= W <= Q* + w(b - 1)d + τ/b, W the backlog of RAD and Q* of the ideal "
+        "fluid server.",
         "our derivation",
         Kind.KERNEL,
         (ALIGNED, "at most d decode tokens a request", "one engine, no cycles, ample memory", "the tile law"),
         _proved("Rad", "rad_sandwich", "rad_ideal"),
         {
-            "a constant without τ/b": _altered(
-                "Rad", "rad_sandwich", "tile_price b tau nu * (b - 1) * dmax + tau", "tile_price b tau nu * (b - 1) * dmax"),
+            "a constant without τ/b": _altered("Rad", "rad_sandwich", " * (b - 1) * dmax + tau.", " * (b - 1) * dmax."),
             "prompts of any length": _altered("Rad", "rad_sandwich", "(c | fst r) /\\", "True /\\"),
         },
         PAGE,
@@ -84,8 +84,8 @@ CLAIMS = (
     ),
     Claim(
         "work-conserving-batches",
-        "n requests of 1 to L tokens that hold more than (b - 1)L together are at least b, so that a work-conserving batch has "
-        "b tokens.",
+        "n requests of 1 to L tokens that hold more than (b - 1)L together are at least b, so that a work-conserving "
+        "batch has b tokens.",
         "arXiv 2504.07347 (recalled); the proof is our derivation",
         Kind.KERNEL,
         ("every request may be given a token",),
@@ -96,8 +96,8 @@ CLAIMS = (
     ),
     Claim(
         "token-rate-converse",
-        "No policy serves more than b·t/t(b) tokens by t; under the affine law c + a·max(0, n - b0) the largest batch is the "
-        "cheapest if and only if c >= a·b0.",
+        "No policy serves more than b·t/t(b) tokens by t; under the affine law c + a·max(0, n - b0) the largest batch is "
+        "the cheapest if and only if c >= a·b0.",
         "our derivation",
         Kind.KERNEL,
         ("batches of at most b tokens",),
@@ -107,19 +107,19 @@ CLAIMS = (
     ),
     Claim(
         "work-conserving-sandwich",
-        "For all arrivals, every work-conserving policy keeps its backlog within Q* <= W <= Q* + w(b - 1)(L - 1) + t(b - 1).",
-        "arXiv 2504.07347 has throughput optimality in the fluid limit (published); the path-wise form is our derivation",
+        "For all arrivals, every work-conserving policy has Q* <= W <= Q* + w(b - 1)(L - 1) + t(b - 1).",
+        "our derivation; arXiv 2504.07347 has throughput optimality in the fluid limit (published)",
         Kind.KERNEL,
         ("requests of at most L tokens", "the largest batch is the cheapest per token", "ample memory"),
         _proved("Conserving", "conserving_sandwich", "affine_sandwich"),
         {"a constant without t(b - 1)": _altered(
-            "Conserving", "conserving_sandwich", "T b * (b - 1) * (L - 1) + b * T (b - 1)", "T b * (b - 1) * (L - 1)")},
+            "Conserving", "conserving_sandwich", "(T b * (b - 1) * (L - 1) + b * T (b - 1))", "(T b * (b - 1) * (L - 1))")},
         PAGE,
     ),
     Claim(
         "foster-hitting-time",
-        "If V >= 0 falls by at least ε in the mean outside F, then F is reached in V/ε steps in the mean, and after more than n "
-        "with probability at most V/(ε(n + 1)).",
+        "If V >= 0 falls by at least ε in the mean outside F, then F is reached in V/ε steps in the mean, and after more "
+        "than n with probability at most V/(ε(n + 1)).",
         "Foster (published); the induction is our derivation",
         Kind.KERNEL,
         ("finitely many next states from each, with rational probabilities",),
