@@ -231,7 +231,7 @@ def play(pattern: Pattern, system_class: Scheduler = Vtc) -> Outcome:
     windows, bound = Windows(system), system.bound
     worst: dict[Objective, Worst] = dict.fromkeys(OBJECTIVES, Worst(Fraction(0), 0))
     service: list[tuple[Number, ...]] = []
-    now = tuple(system.service)
+    nothing = now = tuple(system.service)
 
     def note(objective: Objective, share: Fraction, step: int) -> None:
         if share > worst[objective].share:
@@ -241,7 +241,7 @@ def play(pattern: Pattern, system_class: Scheduler = Vtc) -> Outcome:
         windows.look()
         note("gap", Fraction(gap(system)) / bound, step)
         if decoded:
-            service.extend([service[-1] if service else now] * (step - len(service)))
+            service.extend([service[-1] if service else nothing] * (step - len(service)))
             service.append(now)
             note("both", windows.both, step)
             note("anyone", windows.anyone, step)

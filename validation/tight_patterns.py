@@ -1,9 +1,9 @@
 """Arrival patterns that meet fairness bounds, or break them where an assumption is missing.  `patterns/` has files.
 
 Clients are f = 0, of the least weight, and g = 1, or more, of whole multiples of that weight.  The *dearest* request
-fills the memory at the largest cost U_h (:mod:`validation.admission_wave`); for a linear cost U_h is U* if wp >= wq, and
-wq - wp less otherwise.  Among equal counters the client goes first whose next request came first, so that the order of
-arrival decides ties.
+fills the memory at the largest cost U_h (:mod:`validation.admission_wave`); for a linear cost U_h is U* if wp >= wq,
+and wq - wp less otherwise.  Among equal counters the client goes first whose next request came first, so that the order
+of arrival decides ties.
 
 | pattern | scheduler | what happens |
 |---|---|---|
