@@ -137,7 +137,8 @@ class _Follower(Vtc):
 def follower(pattern: Pattern, policy: Policy) -> Scheduler:
     """The exact system under the admissions that the source of `policy` makes on the pattern in the simulator.
 
-    So :func:`validation.pattern.play` measures a policy with the code that measures the model.
+    So :func:`validation.pattern.play` measures a policy with the code that measures the model.  The counters, and with
+    them the gap, are those that VTC would keep under these admissions, whatever the policy keeps.
 
     Raises:
         ValueError: a batch is neither of whole prompts nor one token for everybody who runs, or a client's requests are

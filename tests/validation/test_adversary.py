@@ -1,4 +1,4 @@
-"""Arrival patterns and the search for bad ones: who meets a bound, who breaks it, and the simulator beside the model."""
+"""Arrival patterns and the search for bad ones: who meets a bound, who breaks it, and the simulator by the model."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_the_published_constant_is_broken_by_dear_prompts_only(cost: Cost):
 
 
 @pytest.mark.parametrize(("system", "policy"), SAME)
-@pytest.mark.parametrize("name", [n for n in SHIPPED if "_1_1" not in n and "_2_1" not in n])
+@pytest.mark.parametrize("name", ["served_twice_1_2", "debtor_5_1", "flood", "hoard", "drained"])
 def test_the_policy_gives_the_same_service_step_by_step(
     name: str, system: type[Vtc], policy: Callable[[Cost], Policy]
 ):
@@ -224,7 +224,13 @@ def test_the_policy_gives_the_same_service_on_any_pattern(
     assert np.array_equal(
         service_by_step(simulated(pattern, source), pattern), np.array(model.service, float)
     )
-    assert followed == model
+    assert followed.service == model.service
+    windows: tuple[Objective, ...] = (
+        "both",
+        "anyone",
+        "newcomer",
+    )  # the counters, and so the gap, are always VTC's
+    assert all(followed.worst[o] == model.worst[o] for o in windows)
 
 
 def test_another_policy_is_told_apart():
@@ -289,10 +295,10 @@ def test_search_breaks_what_lacks_a_rule(system: type[Vtc], objective: Objective
 
 def test_search_is_repeatable_and_counts():
     tiny = Setting(2, 6, 5, Cost(1, 2))
-    one, two = (search("anyone", tiny, examples=320, seconds=math.inf, enough=math.inf) for _ in range(2))
+    one, two = (search("gap", tiny, examples=320, seconds=math.inf, enough=math.inf) for _ in range(2))
     assert one.pattern == two.pattern
     assert one.examples == 320
-    longer = search("anyone", tiny, examples=400, seconds=math.inf, enough=math.inf)
+    longer = search("gap", tiny, examples=400, seconds=math.inf, enough=math.inf)
     assert longer.share >= one.share
 
 
@@ -357,7 +363,7 @@ def test_the_integer_program_is_the_maximum_and_one_request(memory: int, cost: C
 
 @pytest.mark.parametrize("cost", [*COSTS, Cost(1, 0.5, 0.25, 0, 0.5, 2)], ids=str)
 def test_no_pattern_of_a_tiny_system_passes_the_integer_program(cost: Cost):
-    """All patterns of three requests in three steps for L1, of five in one step for T1: the largest is the program's."""
+    """All patterns of three requests in three steps for L1, of five in one step for T1: the worst is the program's."""
     setting = Setting(2, 3, 2, cost)
     unit = dearest_wave(setting).charge
     kinds = [(u, x, y) for u in (0, 1) for x, y in ((1, 1), (1, 2), (2, 1))]
