@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from queueing.models.vtc import Setting, Vtc
@@ -117,6 +118,10 @@ def search(
     def measure(pattern: Pattern) -> Fraction:
         return share_of(objective, pattern, system_class if policy is None else follower(pattern, policy))
 
+    if find_spec("hypothesis") is None:
+        raise ModuleNotFoundError(
+            "a search needs hypothesis; install it, or tandem-queueing with the extra test"
+        )
     started = reported = time.monotonic()
     best: tuple[Fraction, Pattern] | None = None
     played = 0

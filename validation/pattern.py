@@ -36,6 +36,7 @@ Number = int | Fraction
 Scheduler = Callable[[Setting], Vtc]  # a class of queueing.models.vtc, or what makes a system in another way
 Objective = Literal["gap", "both", "anyone", "newcomer"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+LAST_STEP = 1 << 22  # up to which the simulator's times are exact
 
 
 class Arrival(NamedTuple):
@@ -82,6 +83,8 @@ class Pattern:
         for i, a in enumerate(self.arrivals):
             if any(isinstance(x, bool) or not isinstance(x, int) for x in a):
                 raise ValueError(f"arrival {i} is {tuple(a)}; give whole numbers")
+            if a.step > LAST_STEP:
+                raise ValueError(f"arrival {i} comes before step {a.step}; give steps of at most {LAST_STEP}")
             if a.step < before:
                 raise ValueError(
                     f"arrival {i} comes before step {a.step}, after one at {before}; sort by step"
@@ -103,8 +106,6 @@ class Pattern:
     def steps(self) -> int:
         """Steps before the last of which the last request comes."""
         return self.arrivals[-1].step + 1
-
-    # -- files
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write the pattern as JSON; :meth:`from_file` reads an equal one."""
@@ -140,9 +141,6 @@ class Pattern:
             return cls(setting, tuple(Arrival(*row) for row in read["arrivals"]), read["about"])
         except (TypeError, ValueError) as problem:
             raise ValueError(f"{path}: {problem}") from None
-
-
-# -- on the exact system
 
 
 class Event(NamedTuple):

@@ -408,6 +408,7 @@ def test_files_bring_back_the_pattern(pattern: Pattern, tmp_path_factory: pytest
         ({"arrivals": [[0, 0, 0, 1]]}, "give a prompt of 1 to"),
         ({"arrivals": [[0, 0, 1, 1000]]}, "needs 1001 tokens; the memory holds 1000"),
         ({"arrivals": [[3, 0, 1, 1], [2, 0, 1, 1]]}, "sort by step"),
+        ({"arrivals": [[1 << 40, 0, 1, 1]]}, "give steps of at most"),
         ({"arrival": []}, "give a table with the keys"),
     ],
 )
