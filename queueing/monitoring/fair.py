@@ -193,7 +193,7 @@ def terms_met(run: Run, terms: Terms) -> tuple[list[Assumption], float]:
     longest = prompt if terms.longest is None else terms.longest
     reserved = taken.tokens <= memory if memory and events is not None else None
     suppose("linear cost", cost.linear, "h(x, y) = wp·x + wq·y",
-            f"{cost}; give unit=..., the most that an admission commits ({taken.committed:g} in this trace)")  # fmt: skip
+            f"it is {cost}; give unit=..., what an admission commits at most (here {taken.committed:g})")  # fmt: skip
     suppose(
         "M is known",
         memory > 0,
