@@ -73,7 +73,7 @@ def below_queued(level: str, *clients: str) -> str:
 
 
 def pair(*, weighted: bool = False) -> System:
-    """VTC seen through f and g; g may have a weight w."""
+    """VTC seen through f and g; g may have a weight w (solvers want the help that `vtc_weighted` gives)."""
 
     def priced(u: str, term: str) -> str:
         """What is divided by the weight of u, in units of cost."""

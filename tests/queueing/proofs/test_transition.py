@@ -27,7 +27,8 @@ GAUGE = System(
 def test_an_invariant_is_proved_at_the_start_and_after_every_event() -> None:
     obligations = GAUGE.inductive()
     assert len(obligations) == len(GAUGE.invariant) * (1 + len(GAUGE.events))
-    for obligation in obligations:
+    assert len(GAUGE.steps()) == 1 + len(GAUGE.events)
+    for obligation in [*obligations, *GAUGE.steps()]:
         obligation.check()
     GAUGE.implied("room is left", "(<= 0 (- size {level}))").check()
 
@@ -38,6 +39,7 @@ def test_an_invariant_is_proved_at_the_start_and_after_every_event() -> None:
 def test_an_event_without_its_guard_loses_a_clause(event: str, guard: str, clause: str) -> None:
     with pytest.raises(Refuted, match=f"{event} keeps {clause}"):
         GAUGE.mutant(event, guards={guard: None}).keeps(event, clause).check()
+    assert not all(obligation.holds for obligation in GAUGE.mutant(event, guards={guard: None}).steps())
 
 
 def test_a_start_outside_and_an_altered_assignment_are_refuted() -> None:
