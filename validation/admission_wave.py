@@ -6,8 +6,8 @@ all their output to come.  With h the cost, M the memory and L the longest promp
     max  Σ h(x, y)·z_xy + Σ (h(x, y) - h(x, 0))·n_xy
     s.t. Σ z_xy = 1,   Σ (x + y)·(z_xy + n_xy) <= M,   z binary, n whole, 1 <= x <= L, y >= 1.
 
-Its value U_h is U of :mod:`queueing.models.vtc`, which finds it by dynamic programming; for a linear h that module
-takes U* = wq·M + max(0, wp - wq)·L, larger by wq - wp if wp < wq, because a prompt has at least one token.
+Its value U_h is U of :mod:`queueing.models.vtc`; for a linear h that module takes U* = wq·M + max(0, wp - wq)·L, larger
+by wq - wp if wp < wq, because a prompt has at least one token.
 
 One request suffices (our derivation; tested).  Be (p, q) admitted beside (x, y), and h convex in y with increments
 that rise with x, as every :class:`~queueing.cost.Cost` is.  If x <= p, then h(p, q + y) - h(p, q) >= h(x, y) - h(x, 0);

@@ -21,6 +21,7 @@ from rich.table import Table
 
 import policies
 from queueing import metrics
+from queueing.policy import Policy
 from queueing.proofs.claim import Verdict
 from queueing.simulator import PolicyBreach, simulate
 from queueing.system import System
@@ -29,8 +30,11 @@ from queueing.trace_io import form_of, save
 from queueing.workload import Workload
 from validation import experiments, theory_commands
 from validation import prove as proofs
+from validation.falsify import Finding, served, watched
 from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
+from validation.policy_file import load_policy, tried
 from validation.result import Result, write_atomically
+from validation.timeline import MOST, timeline
 
 __all__ = ["main"]
 
@@ -326,11 +330,31 @@ def tile(
 @app.command()
 def prove(
     names: Annotated[list[str] | None, typer.Argument(help="claims, by name; all by default")] = None,
-    kernel: Annotated[bool, typer.Option("--kernel", help="also the proofs that Coq's kernel checks")] = False,
-    smt: Annotated[Path | None, typer.Option(help="write the solvers' scripts (SMT-LIB) into this folder")] = None,
+    kernel: Annotated[
+        bool, typer.Option("--kernel", help="also the proofs that Coq's kernel checks")
+    ] = False,
+    smt: Annotated[
+        Path | None, typer.Option(help="write the solvers' scripts (SMT-LIB) into this folder")
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="a policy file, FILE.py or FILE.py:NAME: what it keeps, and what breaks it"),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, max=6, help="requests of the patterns that are all tried")] = 3,
+    out: Annotated[Path, typer.Option(help="folder for counterexamples of --policy")] = Path("results"),
     as_json: Json = False,
 ) -> None:
-    """Check every claim of the library again: how it is known, and what refutes it when it is weakened."""
+    """Check every claim of the library again: how it is known, and what refutes it when it is weakened.
+
+    With --policy, look for what breaks a policy of your own instead.
+    """
+    if policy is not None:
+        if names or kernel or smt is not None:
+            raise ValueError(
+                "--policy looks for what breaks a policy; give no claims, --kernel or --smt with it"
+            )
+        show_findings(policy, depth, out, as_json)
+        return
     claims = proofs.chosen_claims(names or [], kernel)
     if smt is not None:
         typer.echo(f"{len(proofs.write_scripts(claims, smt))} scripts written to {smt}", err=True)
@@ -353,6 +377,49 @@ def prove(
                 typer.echo(f"{verdict.claim.name}: {verdict.reason}")
     if any(verdict.ok is False for verdict in verdicts):
         raise typer.Exit(1)
+
+
+def show_findings(text: str, depth: int, out: Path, as_json: bool) -> None:
+    """Falsify the policy of a file, write its counterexamples, and print what was found."""
+    policy, path = load_policy(text), Path(text.partition(".py")[0] + ".py")
+    tried(policy, path, seconds=20.0)
+    with progress_bar(f"looking for what breaks {policy.name}") as tick:
+        findings = watched(policy, path, depth, tick)
+    records = [finding_record(policy, finding, out) for finding in findings]
+    if as_json:
+        typer.echo(json.dumps(records, indent=1))
+        return
+    rows = [
+        [r["property"], r["verdict"], r["reason"], "" if r["events"] is None else str(r["events"])]
+        for r in records
+    ]
+    show(f"{policy.name}: what holds, and what breaks it", ["property", "verdict", "why", "events"], rows)
+    for r in records:
+        if r["requests"]:
+            typer.echo(
+                f"{r['property']}: (step, client, prompt, output) {r['requests']}; {', '.join(r['files'])}"
+            )
+
+
+def finding_record(policy: Policy, finding: Finding, out: Path) -> dict[str, Any]:
+    """A finding as plain data; its counterexample is written as a trace that can be loaded, and drawn."""
+    files: list[Path] = []
+    if finding.case is not None and (trace := served(policy, finding.case).trace) is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        stem = out / f"{type(policy).__name__}-{finding.property.name}"
+        save(trace, stem.with_suffix(".json"))
+        files = [stem.with_suffix(".json")]
+        if len(finding.case.requests) <= MOST:
+            files += timeline(trace, f"{policy.name}, {finding.property.name}: {finding.reason}", stem)
+    return {
+        "property": finding.property.name,
+        "statement": finding.property.statement,
+        "verdict": finding.verdict,
+        "reason": finding.reason,
+        "events": finding.events,
+        "requests": [] if finding.case is None else [list(sent) for sent in finding.case.requests],
+        "files": [str(path) for path in files],
+    }
 
 
 def print_claim(verdict: Verdict) -> None:

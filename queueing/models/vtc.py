@@ -41,7 +41,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from queueing.cost import TOKENS, Cost
@@ -69,6 +69,7 @@ def exact(value: float | Fraction) -> Number:
     return fraction.numerator if fraction.denominator == 1 else fraction
 
 
+@cache
 def harmonic(k: int) -> Fraction:
     """H_k = 1 + 1/2 + ... + 1/k."""
     return sum((Fraction(1, i) for i in range(1, k + 1)), Fraction(0))
@@ -130,22 +131,14 @@ class Setting:
     def bound(self) -> Number:
         """U: most that an admission commits, max of h(in, out) + Σ (h(x, y) - h(x, 0)) over what fits beside it.
 
-        For a linear h this is U* = wq·M + max(0, wp - wq)·L, an upper bound that is met up to a token.  Otherwise it is
-        found by dynamic programming over the memory, in O(M²) operations.
+        For a linear h this is U* = wq·M + max(0, wp - wq)·L, which is met up to a token.  Otherwise one request that
+        fills the memory commits most: of two beside each other, one with the longer prompt and all output tokens
+        commits no less, as h is convex in y and its increments rise with x.
         """
         if self.cost.linear:
             wp, wq = self._coefficients[:2]
             return wq * self.memory + max(0, wp - wq) * self.most_input
-        alone: list[Number] = [0] * (self.memory + 1)  # [size] dearest output of one request of that size
-        first: list[Number] = [0] * (self.memory + 1)  # [size] dearest request of that size
-        for size in range(2, self.memory + 1):
-            shapes = [(x, size - x) for x in range(1, min(self.most_input, size - 1) + 1)]
-            alone[size] = max(self.h(x, y) - self.h(x, 0) for x, y in shapes)
-            first[size] = max(self.h(x, y) for x, y in shapes)
-        beside = list(alone)  # [room] dearest outputs of any number of requests
-        for room in range(2, self.memory + 1):
-            beside[room] = max(beside[room - size] + alone[size] for size in range(room + 1) if size != 1)
-        return max(first[size] + beside[self.memory - size] for size in range(2, self.memory + 1))
+        return max(self.h(x, self.memory - x) for x in range(1, self.most_input + 1))
 
     @property
     def published(self) -> Number:

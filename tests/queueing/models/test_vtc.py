@@ -43,10 +43,10 @@ LINEAR = [(1, 1), (1, 2), (0, 1), (1, 4), (2, 1), (5, 1)]
 WEIGHTS = [(1,), (1, Fraction(1, 2), 3, Fraction(2, 3)), (Fraction(1, 4), 2)]
 
 
-def tokens_or_more(memory: int) -> st.SearchStrategy[Cost]:
-    """Weighted tokens; and, where U is found quickly, costs with squares and products."""
+def tokens_or_more() -> st.SearchStrategy[Cost]:
+    """Weighted tokens, and a cost with squares and products."""
     linear = st.sampled_from([Cost(*pair) for pair in LINEAR])
-    return linear if memory > 20 else st.one_of(linear, st.just(Cost(1, 0.5, 0.25, 0.0, 0.5, 2.0)))
+    return st.one_of(linear, st.just(Cost(1, 0.5, 0.25, 0.0, 0.5, 2.0)))
 
 
 class Histories(RuleBasedStateMachine):
@@ -64,9 +64,7 @@ class Histories(RuleBasedStateMachine):
     def begin(self, data: st.DataObject) -> None:
         memory = data.draw(st.integers(8, 64))
         longest = data.draw(st.sampled_from([1, memory // 2, memory - 1]))
-        cost = data.draw(
-            st.sampled_from([Cost(*p) for p in LINEAR]) if self.linear else tokens_or_more(memory)
-        )
+        cost = data.draw(st.sampled_from([Cost(*p) for p in LINEAR]) if self.linear else tokens_or_more())
         clients, weights = data.draw(st.integers(2, 5)), data.draw(st.sampled_from(self.weights))
         self.setting = Setting(clients, memory, longest, cost, weights)
         self.system = self.kind(self.setting)
@@ -499,7 +497,7 @@ def test_weights_below_one_need_the_weighted_constant() -> None:
 
 
 def test_the_bound_of_a_cost_is_the_dearest_admission() -> None:
-    """Dynamic programming against all multisets of requests in a memory of 8 tokens; linear costs: their formula."""
+    """One request that fills the memory against all multisets of requests in 8 tokens; linear costs: their formula."""
 
     def dearest(setting: Setting) -> Any:
         h, most = setting.h, setting.most_input

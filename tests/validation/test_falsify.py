@@ -1,0 +1,178 @@
+"""The falsifier: what is known of library policies, broken variants of VTC, and files that are no policies."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policies import Fcfs, Lift, Sarathi, Slai, Vllm, Vtc
+from queueing.policy import Policy
+from validation.falsify import PROPERTIES, Case, Finding, Sent, exhaustive, falsify, phases, served
+from validation.policy_file import load_policy, tried
+
+PLAIN = Path(__file__).with_name("plain_vtc.py")
+
+
+def verdicts(policy: Policy, *names: str, depth: int = 2, python: bool = False) -> dict[str, Finding]:
+    wanted = [p for p in PROPERTIES if not names or p.name in names]
+    return {
+        f.property.name: f
+        for f in falsify(policy, depth, wanted, serve=partial(served, policy, python=python))
+    }
+
+
+# -- what is known of policies
+
+
+@pytest.mark.parametrize(
+    ("policy", "holding", "broken"),
+    [
+        (
+            Vtc(),
+            {"contract", "work-conserving", "memory", "order", "no-starvation", "fair", "vtc"},
+            {"stall-free"},
+        ),
+        (Fcfs(), {"contract", "memory", "order", "no-starvation"}, {"fair", "vtc"}),
+        (Vtc(lift=Lift.NEVER), {"contract", "memory"}, {"fair", "vtc", "no-starvation"}),
+        (Sarathi(), {"contract", "work-conserving", "stall-free", "no-starvation"}, {"memory", "fair"}),
+        (Vllm(), {"contract", "order"}, {"stall-free", "bounded-stalls", "memory"}),
+        (Slai(), {"contract", "work-conserving"}, {"order", "no-starvation"}),
+    ],
+    ids=lambda value: value.name if isinstance(value, Policy) else "",
+)
+def test_what_policies_keep_and_break(policy: Policy, holding: set[str], broken: set[str]) -> None:
+    found = verdicts(policy)
+    for name in holding:
+        assert found[name].verdict != "broken", f"{name}: {found[name].reason}"
+    for name in broken:
+        finding = found[name]
+        assert finding.verdict == "broken", name
+        assert finding.case is not None
+        if not finding.property.grows:  # the pattern itself breaks it, replayed
+            assert finding.property.broken(served(policy, finding.case)) == finding.reason
+    assert (found["fair"].verdict == "proved") == (policy == Vtc())
+
+
+# -- variants of VTC, each from a file
+
+MUTANTS = {
+    "no lift": ("                if not waits(memory, view, u):", "                if False:"),
+    "lift to the greatest": ("memory.counter[u] = max(memory.counter[u], memory.counter[view.client[k]])",
+                             "memory.counter[u] = max(memory.counter[u], np.max(memory.counter))"),
+    "admit the greatest": ("memory.counter[view.client[r]] < memory.counter[view.client[best]]",
+                           "memory.counter[view.client[r]] > memory.counter[view.client[best]]"),
+    "reserve no output": ("reserve = view.prompt[r] + view.predicted[r]", "reserve = view.prompt[r]"),
+    "last is not kept": ("            memory.last[0] = view.client[r]\n",
+                         "            if memory.last[0] == NONE:\n                memory.last[0] = view.client[r]\n"),
+    "no lift on the empty queue": ("elif memory.last[0] != NONE:", "elif False:"),
+    "the lift may lower": ("memory.counter[u] = max(memory.counter[u], memory.counter[view.client[k]])",
+                           "memory.counter[u] = memory.counter[view.client[k]]"),
+    "prompts are not charged": ("memory.counter[view.client[r]] += view.prompt[r]",
+                                "memory.counter[view.client[r]] += 0"),
+    "outputs cost one": ("+= 2 * (view.decoded[r]", "+= 1 * (view.decoded[r]"),
+    "tokens are charged again": ("            memory.charged[r] = view.decoded[r]\n", ""),
+}  # fmt: skip
+
+
+def written(folder: Path, old: str, new: str) -> Policy:
+    source = PLAIN.read_text()
+    assert source.count(old) == 1, f"{old!r} must stand once in {PLAIN.name}"
+    path = folder / "mutant.py"
+    path.write_text(source.replace(old, new))
+    return load_policy(str(path))
+
+
+def test_vtc_from_a_file_is_vtc() -> None:
+    found = verdicts(load_policy(str(PLAIN)), "contract", "vtc", "fair", "order", "memory")
+    assert {f.verdict for f in found.values()} == {"holds to depth 2"}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_every_broken_variant_is_rejected(mutant: str, tmp_path: Path) -> None:
+    """With a counterexample of at most 12 events: arrivals, admissions and batches."""
+    policy = written(tmp_path, *MUTANTS[mutant])
+    found = verdicts(policy, "vtc", depth=1, python=True)["vtc"]
+    assert found.verdict == "broken"
+    assert found.case is not None
+    assert found.events is not None
+    assert found.events <= 12
+    again = served(policy, found.case, python=True)
+    assert found.property.broken(again) == found.reason
+
+
+# -- patterns
+
+
+def test_the_exhaustive_patterns_are_all_of_them() -> None:
+    cases = [case.requests for case in exhaustive(2)]
+    assert len(cases) == len(set(cases)) == 4 + 4 * 3 * 2 * 4
+    assert all(np.all(np.diff([s.step for s in case]) >= 0) for case in cases)
+    assert all(case.requests[0].step == 0 for case in phases(4))
+    assert Case((Sent(0, 0, 1, 1), Sent(3, 1, 2, 2))).workload().arrival.tolist() == [0.0, 2.5]
+
+
+# -- files that are no policies
+
+GOOD = """
+from dataclasses import dataclass
+from queueing.policy import NONE, SPF, Policy, is_decoding, is_preempted, next_waiting, plan, take_chunk, take_decodes
+
+
+@dataclass(frozen=True, slots=True)
+class Few(Policy):
+    most: int = 32
+
+    @plan
+    def few(p, memory, view, batch):
+        take_decodes(view, batch, p.most)
+        for r in view.running:
+            if not is_decoding(view, r) and not is_preempted(batch, r):
+                take_chunk(view, batch, r, 512)
+        r = next_waiting(view, batch, SPF, 0.0)
+        if r != NONE and len(view.running) < p.most:
+            take_chunk(view, batch, r, 512)
+"""
+FIRST = "        take_decodes(view, batch, p.most)\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (FIRST, FIRST + "        view.prompt[0] = 3\n", "line 13: the body writes to its view"),
+        (FIRST, FIRST + "        view.now += 1\n", "line 13: the body writes to its view"),
+        ("r != NONE and", "r != NONE and view.output[r] > 3 and", "line 17: the body reads view.output: no scheduler"),
+        ("r != NONE and", "r != NONE and view.length[r] > 3 and", "line 17: the view has no 'length'"),
+        (FIRST, "        while p.most > 0:\n            memory.nothing[0] += 1\n", r"line 1[23]: the body did not"),
+        (FIRST, FIRST + '        x = {"a": object()}\n', "line 13: the body does not compile"),
+        (FIRST, FIRST + "        take_chunk(view, batch, 99, 1)\n", "line 13: IndexError"),
+        (FIRST, "", "Few broke a rule"),
+        ("def few(p", "def few(p(", "line 11: invalid syntax"),
+        ("from dataclasses", "import nothing_of_this_name\nfrom dataclasses", "line 2: ModuleNotFoundError"),
+        ("most: int = 32", "most: int", "give every parameter a default"),
+        ("    @plan\n", "", "mark one of its functions with @plan"),
+        ("(Policy):", ":", "no class derived from queueing.policy.Policy"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_policies(old: str, new: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ValueError, match=sentence):
+        tried(load_policy(str(path)), path, seconds=4.0)
+
+
+def test_a_policy_is_named_where_there_are_several(tmp_path: Path) -> None:
+    path = tmp_path / "two.py"
+    path.write_text(GOOD + GOOD.replace("class Few", "class More"))
+    with pytest.raises(ValueError, match="has 2 policies; name one"):
+        load_policy(str(path))
+    policy = load_policy(f"{path}:More")
+    assert policy.name == "More"
+    tried(policy, path, seconds=20.0)
+    with pytest.raises(ValueError, match="has no policy 'Less'; it has Few, More"):
+        load_policy(f"{path}:Less")
+    with pytest.raises(ValueError, match="there is no policy file"):
+        load_policy(str(tmp_path / "nothing.py"))

@@ -1,0 +1,576 @@
+"""A falsifier: what a stranger's policy keeps and breaks, with the smallest arrival pattern that was found.
+
+The policy's own function, compiled, serves every pattern of a few requests on a tiny engine (*exhaustive*, to a depth
+in requests), and then longer patterns made of phases: one client sends, then another, sparse or all at once (*search*).
+Each run is held to properties; a pattern that breaks one is made smaller, request by request and token by token, as
+long as it still does.  What is not broken is not proved, but for one case: the property follows from a claim of the
+library, because the body is that of a policy for which it is proved.
+
+The engine: M tokens of memory in blocks of one, batches of a second each, announcements true.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing as mp
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import policies
+from queueing.compilation import fingerprint
+from queueing.cost import TOKENS
+from queueing.models.iteration_time import Affine
+from queueing.models.vtc import Setting, Vtc, Windows
+from queueing.policy import Policy
+from queueing.refinement import lifecycle, stall_free, vtc
+from queueing.simulator import PolicyBreach, simulate
+from queueing.system import System
+from queueing.trace import Trace
+from queueing.workload import Workload
+from validation.policy_file import guarded
+
+__all__ = [
+    "PROPERTIES",
+    "Case",
+    "Finding",
+    "Property",
+    "Sent",
+    "exhaustive",
+    "falsify",
+    "phases",
+    "served",
+    "smallest",
+    "trios",
+    "watched",
+]
+
+MEMORY = 6  # tokens
+TILE = 4  # tokens that a batch should hold if it could
+CLIENTS = 3
+SHAPES = ((1, 1), (1, 3), (4, 1), (1, MEMORY - 1))  # prompt and output tokens
+PHASES = (2, 4, 16)  # requests of a phase; what grows with the longest is not bounded
+ENOUGH, SHRUNK = 20, 2  # patterns that break a property; of them, those that are made smaller
+# a block more than any request needs, which admission by the prompt leaves free
+SYSTEM = System(
+    Affine(1.0, 0.0), blocks=MEMORY + 1, block_size=1, max_length=MEMORY, max_running=MEMORY, watermark=0.0
+)
+SETTING = Setting(CLIENTS, SYSTEM.blocks, longest=MEMORY - 1, cost=TOKENS)
+
+
+class Sent(NamedTuple):
+    """A request that arrives before batch boundary `step`."""
+
+    step: int
+    client: int
+    prompt: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An arrival pattern, in order of step."""
+
+    requests: tuple[Sent, ...]
+
+    def workload(self) -> Workload:
+        """Arrivals half a batch before their boundary; the first at 0."""
+        step, client, prompt, output = zip(*self.requests, strict=True)
+        arrival = np.maximum(np.array(step, np.float64) - 0.5, 0.0)
+        return Workload(arrival, prompt, output, client, predicted=output)
+
+    def halved(self) -> Case:
+        """Every second request of those that are one of a phase of many."""
+        kept: list[Sent] = []
+        for _, phase in itertools.groupby(self.requests, key=lambda s: s[1:]):
+            sent = list(phase)
+            kept += sent[: (len(sent) + 1) // 2] if len(sent) > 2 else sent
+        return Case(tuple(kept))
+
+
+class Run(NamedTuple):
+    """A case and what the policy made of it; `trace` is None if it broke the contract, and `breach` says how."""
+
+    case: Case
+    trace: Trace | None
+    breach: str
+
+
+def served(policy: Policy, case: Case, python: bool = False) -> Run:
+    """Serve the case; a policy that has not finished long after the last arrival is cut.  `python`: interpreted."""
+    horizon = case.requests[-1].step + 40.0 * len(case.requests)
+    try:
+        trace = simulate(case.workload(), SYSTEM, policy, record_entries=True, horizon=horizon,
+                         router=policies.RoundRobin(), python=python)  # fmt: skip
+    except PolicyBreach as breach:
+        return Run(case, None, str(breach))
+    return Run(case, trace, "")
+
+
+Serve = Callable[[Case], Run]
+
+
+# -- properties: each returns why a run breaks it, or ""
+
+
+def contract(run: Run) -> str:
+    """Batches are allowed, events follow each other as they must, and everything is finished."""
+    if run.trace is None:
+        return run.breach
+    lived = lifecycle(run.trace)
+    if not lived.ok:
+        return str(lived)
+    left = int(np.count_nonzero(run.trace.unfinished))
+    return f"{left} requests are never finished" if left else ""
+
+
+def work_conserving(run: Run) -> str:
+    """No pause between batches while a request that arrived is unfinished."""
+    if run.trace is None:
+        return ""
+    q, its = run.trace.requests, run.trace.iterations
+    ends = np.r_[0.0, its["start"] + its["seconds"]]
+    starts = np.r_[its["start"], np.inf]
+    for end, start in zip(ends, starts, strict=True):
+        open_ = (q["arrival"] <= end) & ~(q["finished"] <= end)
+        if start > end and open_.any():
+            return f"idle from {end:g} s on, though request {int(np.argmax(open_))} is there"
+        arriving = (q["arrival"] > end) & (q["arrival"] < start)
+        if start > end and arriving.any():
+            return f"idle until {start:g} s, though request {int(np.argmax(arriving))} came before"
+    return ""
+
+
+def full_batches(run: Run) -> str:
+    """A batch has TILE tokens, or all that are loadable: a token per decode, and prompts that memory holds."""
+    trace = run.trace
+    if trace is None or trace.entries is None:
+        return ""
+    q, its = trace.requests, trace.iterations
+    given = np.zeros(len(q["prompt"]), np.int64)
+    at = 0
+    for k, start in enumerate(its["start"]):
+        entries = range(at, at + int(its["entries"][k]))
+        tokens = int(its["prefill"][k] + its["decodes"][k])
+        room, loadable = MEMORY, 0
+        there = [r for r in range(len(given)) if q["arrival"][r] <= start and not q["finished"][r] <= start]
+        for r in there:  # those that run hold what they were announced to need
+            if q["admitted"][r] < start:
+                room -= int(q["prompt"][r] + q["output"][r])
+                loadable += max(int(q["prompt"][r] - given[r]), 1)
+        for r in there:
+            size = int(q["prompt"][r] + q["output"][r])
+            if not q["admitted"][r] < start and size <= room:
+                room -= size
+                loadable += int(q["prompt"][r])
+        if tokens < min(TILE, loadable):
+            return f"the batch at {start:g} s has {tokens} tokens, though {loadable} could be loaded"
+        for e in entries:
+            given[trace.entries["request"][e]] += trace.entries["tokens"][e]
+        at += len(entries)
+    return ""
+
+
+def memory(run: Run) -> str:
+    """With true announcements nobody is preempted."""
+    if run.trace is None:
+        return ""
+    lost = run.trace.requests["preemptions"]
+    return (
+        f"request {int(np.argmax(lost > 0))} is preempted though its length was announced"
+        if lost.any()
+        else ""
+    )
+
+
+def order(run: Run) -> str:
+    """Requests of one client are admitted in order of arrival."""
+    if run.trace is None:
+        return ""
+    q = run.trace.requests
+    for u in range(CLIENTS):
+        admitted = np.nan_to_num(q["admitted"][q["client"] == u], nan=np.inf)
+        late = np.flatnonzero(admitted[1:] < admitted[:-1])
+        if len(late):
+            return f"client {u}'s request number {late[0] + 1} is admitted after the one behind it"
+    return ""
+
+
+def stalls(run: Run) -> str:
+    """Every request that decodes gets a token in every batch."""
+    if run.trace is None:
+        return ""
+    found = stall_free(run.trace, 10**9)
+    return "" if found.ok or not lifecycle(run.trace).ok else str(found)
+
+
+def counters(run: Run) -> str:
+    """The run is one of VTC's transition system, for which the bounds on service are proved."""
+    if run.trace is None:
+        return ""
+    found = vtc(run.trace, TOKENS)
+    return "" if found.ok else str(found)
+
+
+class _Seen(Vtc):
+    """The formal system's books, written from a trace: who waits, and what was processed."""
+
+    def of(self, trace: Trace) -> Windows:
+        """Enter the events of a trace in order; what was seen over all windows."""
+        q, its, entries = trace.requests, trace.iterations, trace.entries
+        assert entries is not None
+        windows, coming, at = Windows(self), 0, 0
+        given = np.zeros(len(q["prompt"]), np.int64)
+        blank: deque[Any]
+        for k, start in enumerate(its["start"]):
+            while coming < len(given) and q["arrival"][coming] <= start:
+                blank = self.queue[int(q["client"][coming])]
+                blank.append(coming)
+                coming += 1
+                windows.look()
+            for e in range(at, at + int(its["entries"][k])):
+                r = int(entries["request"][e])
+                blank = self.queue[int(q["client"][r])]
+                if r in blank:
+                    blank.remove(r)
+                    self.service[int(q["client"][r])] += self.setting.h(int(q["prompt"][r]), 0)
+                    self.held[int(q["client"][r])] += 1
+                    windows.look()
+            for e in range(at, at + int(its["entries"][k])):
+                r, u = int(entries["request"][e]), int(q["client"][entries["request"][e]])
+                given[r] += entries["tokens"][e]
+                if given[r] >= q["prompt"][r]:
+                    y = int(given[r] - q["prompt"][r])
+                    self.service[u] += self.setting.h(int(q["prompt"][r]), y + 1) - self.setting.h(
+                        int(q["prompt"][r]), y
+                    )
+                    self.held[u] -= y + 1 == q["output"][r]
+            at += int(its["entries"][k])
+            windows.look()
+        return windows
+
+
+def fair(run: Run) -> str:
+    """Two clients that wait differ by at most 2U* in service, and nobody gets more than 2U* beyond one that waits."""
+    if run.trace is None or run.trace.requests["preemptions"].any():
+        return ""
+    windows = _Seen(SETTING).of(run.trace)
+    worst = max(windows.both, windows.anyone)
+    if worst <= 1:
+        return ""
+    who = "a client that waits" if windows.both >= windows.anyone else "anybody beyond one that waits"
+    return f"service of {who} differs by {float(worst):.3g} times 2U*, U* = {SETTING.bound} (tokens, outputs double)"
+
+
+def overtaken(trace: Trace) -> int:
+    """Most requests that came later than one and were admitted while it waited and its client got nothing.
+
+    Those of its own client count in any case: with fair turns a client that floods waits for itself alone.
+    """
+    admitted, client = np.nan_to_num(trace.requests["admitted"], nan=np.inf), trace.requests["client"]
+    most = 0
+    for i, a in enumerate(admitted):
+        own = client == client[i]
+        since = max((t for t in admitted[own] if t < a), default=-np.inf)
+        earlier = admitted[i + 1 :] < a
+        others = earlier & ~own[i + 1 :] & (admitted[i + 1 :] > since)
+        most = max(most, int(np.count_nonzero(others)) + int(np.count_nonzero(earlier & own[i + 1 :])))
+    return most
+
+
+def longest_stall(trace: Trace) -> int:
+    """Most batches in a row in which a request that decodes gets no token."""
+    gaps = trace.requests["longest_gap"]
+    return int(np.nanmax(gaps, initial=1.0)) - 1
+
+
+class Property(NamedTuple):
+    """What may hold of all runs; `broken` says why a run breaks it.  If `grows`, only growth with the load does."""
+
+    name: str
+    statement: str
+    broken: Callable[[Run], str]
+    grows: Callable[[Trace], int] | None = None
+
+
+def _nothing(_: Run) -> str:
+    return ""
+
+
+PROPERTIES = (
+    Property("contract", "batches are allowed, and everything that comes is finished", contract),
+    Property("work-conserving", "no pause while a request is unfinished", work_conserving),
+    Property("full-batches", f"a batch has {TILE} tokens, or all that could be loaded", full_batches),
+    Property("memory", "with true announcements nobody is preempted", memory),
+    Property("order", "a client's requests are admitted in order of arrival", order),
+    Property("stall-free", "every request that decodes gets a token in every batch", stalls),
+    Property(
+        "bounded-stalls",
+        "how many batches a decode waits does not grow with the load",
+        _nothing,
+        longest_stall,
+    ),
+    Property(
+        "no-starvation",
+        "how many later requests overtake one whose client gets nothing does not grow with the load",
+        _nothing,
+        overtaken,
+    ),
+    Property("fair", "service of clients that wait differs by at most 2U*", fair),
+    Property("vtc", "every run is one of VTC's transition system", counters),
+)
+
+
+# -- patterns
+
+
+def exhaustive(depth: int) -> Iterator[Case]:
+    """All patterns of up to `depth` requests: four shapes, two clients, up to two steps apart; client 0 is first."""
+    later = list(itertools.product((0, 1, 2), (0, 1), SHAPES))
+    for n in range(1, depth + 1):
+        for first in SHAPES:
+            for rest in itertools.product(later, repeat=n - 1):
+                step, sent = 0, [Sent(0, 0, *first)]
+                for pause, client, shape in rest:
+                    step += pause
+                    sent.append(Sent(step, client, *shape))
+                yield Case(tuple(sent))
+
+
+def phases(count: int) -> Iterator[Case]:
+    """Two phases, or three with a request of its own first: a client sends many of one shape, at once or far apart."""
+    kinds = list(itertools.product((0, 1), SHAPES, (0, 1, MEMORY + 2)))
+    for (u, shape, pause), (v, other, then) in itertools.product(kinds, repeat=2):
+        if u != 0:
+            continue
+        for together in (True, False):
+            begin = 0 if together else max(pause, 1) * count
+            one = [Sent(pause * i, u, *shape) for i in range(count)]
+            two = [Sent(begin + then * i, v, *other) for i in range(count)]
+            three = [] if together else [Sent(begin, u, *shape)] * count
+            yield Case(tuple(sorted([*one, *two, *three], key=lambda s: s.step)))
+
+
+def trios() -> Iterator[Case]:
+    """Two requests of client 0, one of 1 and, a step or two later, one of 2, who finds both of them waiting."""
+    for shapes in itertools.product(SHAPES, repeat=4):
+        for step in (1, 2):
+            who = ((0, 0), (0, 0), (0, 1), (step, 2))
+            yield Case(tuple(Sent(*w, *shape) for w, shape in zip(who, shapes, strict=True)))
+
+
+# -- the search
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is known of a property: `verdict` is "broken", "holds to depth d" or "proved", `reason` says why."""
+
+    property: Property
+    verdict: str
+    reason: str
+    case: Case | None = None
+    events: int | None = None
+
+
+def smallest(serve: Serve, broken: Callable[[Run], str], case: Case) -> Case:
+    """Make a case smaller as long as it breaks the property: fewer events, then fewer tokens, then fewer steps."""
+
+    def size(run: Run) -> tuple[int, int, int]:
+        sent = run.case.requests
+        return _events(run), sum(s.prompt + s.output for s in sent), sum(s.step for s in sent)
+
+    best = size(serve(case))
+    improved = True
+    while improved:
+        improved = False
+        for candidate in _variants(case):
+            run = serve(candidate)
+            if broken(run) and size(run) < best:
+                case, best, improved = candidate, size(run), True
+                break
+    return case
+
+
+def _variants(case: Case) -> Iterable[Case]:
+    sent = case.requests
+    for length in sorted({len(sent) // 2, len(sent) // 4, 1}, reverse=True):
+        for i in range(0, len(sent), length) if 0 < length < len(sent) else ():
+            yield Case(sent[:i] + sent[i + length :])
+    for i, s in enumerate(sent):
+        shapes = {*SHAPES, (1, s.output), (s.prompt, 1), (s.prompt, max(s.output - 1, 1))}
+        for prompt, output in sorted(shapes - {(s.prompt, s.output)}):
+            yield Case((*sent[:i], s._replace(prompt=prompt, output=output), *sent[i + 1 :]))
+        if s.step > (sent[i - 1].step if i else 0):
+            yield Case((*sent[:i], s._replace(step=s.step - 1), *sent[i + 1 :]))
+            yield Case((*sent[:i], *(t._replace(step=t.step - 1) for t in sent[i:])))
+
+
+def _events(run: Run) -> int:
+    """Arrivals, admissions and batches of a run; of one that is refused, up to there."""
+    if run.trace is None:
+        return len(run.case.requests)
+    admissions = int(np.count_nonzero(~np.isnan(run.trace.requests["admitted"])))
+    found = vtc(run.trace, TOKENS) if lifecycle(run.trace).ok else None
+    if found is None or found.ok or found.batch is None or found.time is None:
+        return len(run.case.requests) + admissions + len(run.trace.iterations["start"])
+    q = run.trace.requests
+    return int((q["arrival"] <= found.time).sum() + (q["admitted"] <= found.time).sum()) + found.batch + 1
+
+
+def _grown(serve: Serve, grows: Callable[[Trace], int]) -> Callable[[Run], str]:
+    def broken(run: Run) -> str:
+        if run.trace is None or len(run.case.requests) < PHASES[-1]:
+            return ""
+        value, half = grows(run.trace), serve(run.case.halved())
+        if half.trace is None or value < 5 or value < 1.5 * grows(half.trace):
+            return ""
+        return f"{value} with {len(run.case.requests)} requests, {grows(half.trace)} with {len(half.case.requests)}"
+
+    return broken
+
+
+def proved_by(policy: Policy) -> dict[str, str]:
+    """Properties that follow because the body is that of a library policy, with parameters that meet the theorem."""
+    twins = {
+        fingerprint(cls.body.function): name
+        for name in policies.__all__
+        if isinstance(cls := getattr(policies, name), type)
+        and issubclass(cls, Policy)
+        and hasattr(cls, "body")
+    }
+    if twins.get(fingerprint(policy.body.function)) != "Vtc":
+        return {}
+    same: Any = policy
+    if (
+        same.lift != policies.Lift.LEAST
+        or same.predictor
+        or same.artifact
+        or same.cost != TOKENS
+        or set(same.weights) != {1.0}
+    ):
+        return {}
+    by = "the body is that of policies.Vtc, whose runs are those of VTC's system; see the claims vtc-..."
+    return {"fair": by, "vtc": by}
+
+
+def falsify(
+    policy: Policy,
+    depth: int = 3,
+    properties: Iterable[Property] = PROPERTIES,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+    serve: Serve | None = None,
+) -> list[Finding]:
+    """Hold a policy to the properties, on all patterns to a depth and then on long ones.
+
+    Args:
+        policy: to be held; its default parameters or others.
+        depth: requests of the patterns that are all tried.
+        properties: to be looked for; all by default.
+        tick: told now and then how many patterns are done of how many.
+        serve: how to serve a case; by default :func:`served`, compiled.
+    """
+    if depth < 1:
+        raise ValueError(f"a depth of {depth} requests; give at least 1")
+    wanted = tuple(properties)
+    serve = serve or partial(served, policy)
+    tests = {p.name: _grown(serve, p.grows) if p.grows else p.broken for p in wanted}
+    found: dict[str, list[Run]] = {p.name: [] for p in wanted}
+    cases = [*exhaustive(depth), *trios(), *itertools.chain.from_iterable(map(phases, PHASES))]
+    for k, case in enumerate(cases):
+        open_ = [p for p in wanted if len(found[p.name]) < (1 if p.grows else ENOUGH)]
+        if not open_ or found.get(
+            "contract"
+        ):  # of a policy that breaks the contract nothing else can be said
+            break
+        run = serve(case)
+        for p in open_:
+            if tests[p.name](run):
+                found[p.name].append(run)
+        if k % 50 == 0:
+            tick(k, len(cases))
+    proved = proved_by(policy)
+    return [_finding(serve, p, tests[p.name], found, depth, proved) for p in wanted]
+
+
+def _finding(
+    serve: Serve,
+    p: Property,
+    broken: Callable[[Run], str],
+    found: dict[str, list[Run]],
+    depth: int,
+    proved: dict[str, str],
+) -> Finding:
+    if found[p.name]:
+        best = sorted(found[p.name], key=_events)[:SHRUNK]
+        small = [run.case if p.grows else smallest(serve, broken, run.case) for run in best]
+        run = min(map(serve, small), key=_events)
+        return Finding(p, "broken", broken(run), run.case, _events(run))
+    if found.get("contract"):
+        return Finding(p, "not examined", "the policy breaks the contract")
+    if p.name in proved:
+        return Finding(p, "proved", proved[p.name])
+    return Finding(p, f"holds to depth {depth}", "and on the long patterns that were tried")
+
+
+# -- in a process of its own
+
+
+def watched(
+    policy: Policy, path: Path, depth: int, tick: Callable[[int, int], None], seconds: float = 30.0
+) -> list[Finding]:
+    """:func:`falsify` in a process of its own, so that a body that never returns can be stopped.
+
+    Args:
+        policy, depth, tick: as there.
+        path: the policy's file, for the sentence.
+        seconds: longest time that one pattern may take, compilation included.
+
+    Raises:
+        ValueError: a pattern took longer; in which line, if the interpreted body hangs there too.
+    """
+    context = mp.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_send_findings, args=(policy, depth, sender))
+    child.start()
+    sender.close()
+    last = Case((Sent(0, 0, 1, 1),))
+    try:
+        while receiver.poll(seconds):
+            kind, content = receiver.recv()
+            if kind == "found":
+                return content
+            if kind == "case":
+                last = content
+            else:
+                tick(*content)
+    except EOFError:
+        raise ValueError(
+            f"{path}: the policy ended the process, on {list(map(tuple, last.requests))}"
+        ) from None
+    finally:
+        child.kill()
+        child.join()
+    said = guarded(_replay, (policy, last), min(seconds, 10.0), path)
+    raise ValueError(
+        said or f"{path}: no answer within {seconds:g} s, on the pattern {list(map(tuple, last.requests))}"
+    )
+
+
+def _send_findings(policy: Policy, depth: int, sender: Any) -> None:
+    def serve_and_tell(case: Case) -> Run:
+        sender.send(("case", case))
+        return served(policy, case)
+
+    found = falsify(policy, depth, tick=lambda *done: sender.send(("tick", done)), serve=serve_and_tell)
+    sender.send(("found", found))
+
+
+def _replay(policy: Policy, case: Case) -> str:
+    served(policy, case, python=True)
+    return ""

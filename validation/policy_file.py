@@ -1,0 +1,202 @@
+"""Policies from files: loaded, looked over, compiled and tried, with one sentence and the line for what is wrong.
+
+A file holds one policy class, or several, of which one is named: `my_policy.py` or `my_policy.py:MyPolicy`.
+"""
+
+from __future__ import annotations
+
+import ast
+import faulthandler
+import importlib.util
+import multiprocessing as mp
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba.core.errors import NumbaError
+
+from queueing.models.iteration_time import Affine
+from queueing.policy import Policy, View
+from queueing.simulator import PolicyBreach, simulate
+from queueing.system import System
+from queueing.workload import Workload
+
+__all__ = ["load_policy", "stuck_at", "tried"]
+
+# what a scheduler must not know, under the names somebody would try
+HIDDEN = {"output", "outputs", "output_length", "true_output", "remaining_output"}
+
+
+def _refuse(path: Path, line: int, sentence: str) -> None:
+    raise ValueError(f"{path}, line {line}: {sentence}")
+
+
+def load_policy(text: str) -> Policy:
+    """The policy in a file, with its default parameters.
+
+    Raises:
+        ValueError: there is no such file, it is not Python, holds no policy or several, or its body reads what no
+            scheduler knows, or writes to its view: one sentence with the line.
+    """
+    name, _, wanted = text.partition(".py")
+    path = Path(f"{name}.py")
+    wanted = wanted.removeprefix(":")
+    if not path.is_file():
+        raise ValueError(f"there is no policy file {path}; give FILE.py, or FILE.py:NAME of the class")
+    source = path.read_text(encoding="utf-8")
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from None
+    look_over(path, tree)
+    spec = importlib.util.spec_from_file_location(f"tandem_policy_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
+        _refuse(path, _line_of(error, path), f"{type(error).__name__}: {error}")
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Policy) and value.__module__ == spec.name
+    }
+    if wanted and wanted not in found:
+        raise ValueError(f"{path} has no policy {wanted!r}; it has {', '.join(found) or 'none'}")
+    if not wanted and len(found) != 1:
+        many = f"{len(found)} policies; name one, such as {path}:{next(iter(found))}" if found else (
+            "no class derived from queueing.policy.Policy; add one")  # fmt: skip
+        raise ValueError(f"{path} has {many}")
+    cls = found[wanted] if wanted else next(iter(found.values()))
+    if not hasattr(cls, "body"):
+        raise ValueError(f"{path}: {cls.__name__} has no body; mark one of its functions with @plan")
+    try:
+        return cls()
+    except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
+        raise ValueError(f"{path}: {cls.__name__}() fails, {error}; give every parameter a default") from None
+
+
+def _line_of(error: BaseException, path: Path) -> int:
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+# -- the source, before it runs
+
+
+def look_over(path: Path, tree: ast.Module) -> None:
+    """Refuse bodies that read what no scheduler knows, or write to their view."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        marks = {node.id for node in function.decorator_list if isinstance(node, ast.Name)}
+        if not marks & {"plan", "kernel"}:
+            continue
+        views = {arg.arg for arg in function.args.args if arg.arg == "view"}
+        if "plan" in marks and len(function.args.args) >= 3:
+            views.add(function.args.args[2].arg)
+        for node in ast.walk(function):
+            _look_at(path, node, views)
+
+
+def _look_at(path: Path, node: ast.AST, views: set[str]) -> None:
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in views:
+        if node.attr in HIDDEN:
+            _refuse(path, node.lineno, f"the body reads {node.value.id}.{node.attr}: no scheduler knows the output "
+                    "length; use what was announced, view.predicted")  # fmt: skip
+        if node.attr not in View._fields:
+            _refuse(path, node.lineno, f"the view has no {node.attr!r}; it has {', '.join(View._fields)}")
+    written = isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store)
+    if isinstance(node, ast.Attribute | ast.Subscript) and written and _root(node) in views:
+        _refuse(path, node.lineno, f"the body writes to its view ({ast.unparse(node)}); a view is read only, keep "
+                "what is yours in memory")  # fmt: skip
+
+
+def _root(node: ast.expr) -> str | None:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+# -- the body, compiled and tried
+
+
+def tried(policy: Policy, path: Path, seconds: float) -> None:
+    """Run the policy on a few requests, interpreted and then compiled, in a process of its own with a time limit.
+
+    Raises:
+        ValueError: it breaks a rule of the contract, raises, runs on for ever, or does not compile: one sentence with
+            the line where there is one.
+    """
+    for python in (True, False):
+        said = guarded(_try, (policy, str(path), python), seconds, path)
+        if said:
+            raise ValueError(said)
+
+
+def _try(policy: Policy, path: str, python: bool) -> str:
+    system = System(Affine(1.0, 0.0), blocks=20, block_size=1, watermark=0.0)
+    workload = Workload([0.0, 0.5, 1.5], [1, 2, 3], [1, 2, 3], [0, 1, 0], predicted=[1, 2, 3])
+    try:
+        simulate(workload, system, policy, python=python, horizon=1e4)
+    except PolicyBreach as breach:
+        return f"{path}: {breach}"
+    except NumbaError as error:
+        text = str(error)
+        lines = re.findall(rf'File "[^"]*{re.escape(Path(path).name)}", line (\d+)', text)
+        first = next((line for line in text.splitlines() if line.strip()), "unknown reason")
+        reason = re.sub(r"\x1b\[[0-9;]*m", "", first).strip()
+        return f"{path}, line {lines[-1] if lines else '?'}: the body does not compile: {reason}"
+    except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
+        return f"{path}, line {_line_of(error, Path(path))}: {type(error).__name__}: {error}"
+    return ""
+
+
+def guarded(task: Callable[..., str], arguments: tuple[Any, ...], seconds: float, path: Path) -> str:
+    """Run `task` in a process of its own and return its sentence, or one that says in which line it hangs."""
+    context = mp.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    with tempfile.NamedTemporaryFile("w+", suffix=".trace") as dump:
+        child = context.Process(target=_child, args=(task, arguments, sender, dump.name, seconds))
+        child.start()
+        sender.close()
+        try:
+            answer: str = receiver.recv() if receiver.poll(seconds + 5) else ""
+            hung = not answer and child.is_alive() and not receiver.poll(0)
+        except EOFError:
+            answer, hung = "", True
+        finally:
+            child.kill()
+            child.join()
+        if answer:
+            return answer.removeprefix("\0")
+        return (
+            stuck_at(path, Path(dump.name).read_text(), seconds)
+            if hung
+            else f"{path}: the policy ended the process"
+        )
+
+
+def _child(
+    task: Callable[..., str], arguments: tuple[Any, ...], sender: Any, dump: str, seconds: float
+) -> None:
+    with Path(dump).open("w") as file:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        said = task(*arguments)
+        faulthandler.cancel_dump_traceback_later()
+    sender.send("\0" + said)
+
+
+def stuck_at(path: Path, traceback: str, seconds: float) -> str:
+    """The sentence about a body that did not return, with the line from faulthandler's traceback."""
+    lines = re.findall(rf'File "[^"]*{re.escape(path.name)}", line (\d+)', traceback)
+    return f"{path}, line {lines[0] if lines else '?'}: the body did not return within {seconds:g} s; does a loop end?"
