@@ -24,8 +24,9 @@ it is U* = wq·M + max(0, wp - wq)·L if h(x, y) = wp·x + wq·y and prompts hav
 Consequences; T1 and T3 are 2U if weights are 1::
 
     L1   f, g in Q:  e_f - e_g <= U/f_f + p_g
-    T1   f, g in Q all through a window:  abs(W_f/f_f - W_g/f_g) <= U/f_f + U/f_g;  with predictions 2U/min(f_f, f_g)
+    T1   f, g in Q all through a window:  abs(W_f/f_f - W_g/f_g) <= U/f_f + U/f_g
     T3   f in Q all through a window:  W_g/f_g - W_f/f_f <= U/f_g + U/min(f_f, f_g)
+         with predictions, both 2U/min(f_f, f_g)
 
 Assumptions: admission by reservation, no preemption, a whole prompt charged on admission, and predictions of which
 nothing is given back (`given_back` = 0).  With refunds c_u falls and I2 with it, and under unequal weights L1; whether
@@ -478,11 +479,11 @@ class Windows:
 
     def _worst(self, kind: int) -> Fraction:
         weight, bound = self.system.setting.weight, Fraction(self.system.bound)
-        mixed = kind == 0 and not self.system.predicts
         worst = Fraction(0)
         for (f, g), growth in self._growth[kind].items():
-            other = weight(f) if mixed else min(weight(f), weight(g))
-            first = other if kind == 0 and self.system.predicts else weight(g)
+            least = min(weight(f), weight(g))
+            other = weight(f) if kind == 0 and not self.system.predicts else least
+            first = least if self.system.predicts else weight(g)
             worst = max(worst, growth / (bound / first + bound / other))
         return worst
 
