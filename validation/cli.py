@@ -511,6 +511,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == INTERRUPTED:
         typer.echo("tandem: interrupted; nothing was written", err=True)
         sys.exit(INTERRUPTED)
+    if isinstance(code, int) and code != 0:
+        sys.exit(code)
 
 
 def warn(message: str) -> None:
