@@ -257,6 +257,7 @@ def tandem(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_commands_of_the_readme_run(tmp_path: Path) -> None:
     """Every command line runs as printed; of an experiment, which takes minutes, its options are read."""
     (tmp_path / "requests.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0.0,700,30\n0.5,90,4\n")
+    shutil.copy(ROOT / "tests" / "validation" / "plain_vtc.py", tmp_path / "my_policy.py")
     lines = commands((ROOT / "README.md").read_text())
     assert {line[0] for line in lines} >= {"experiment", "simulate", "compare"}
     for line in lines:
