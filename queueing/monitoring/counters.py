@@ -38,7 +38,7 @@ from queueing.monitoring.events import (
     RunEvents,
 )
 
-__all__ = ["counter_gap", "replay"]
+__all__ = ["counter_gap", "replay", "tournament"]
 
 Floats = NDArray[np.float64]
 
@@ -61,9 +61,17 @@ def counter_gap(events: RunEvents, cost: Cost, weights: Floats) -> Worst:
     loop(_counters)(
         events.kind, events.who, events.client, events.prompt, events.start, events.end, events.arrival,
         astuple(cost), weights, np.zeros(len(events.client), np.int32), np.zeros(n), np.zeros(n, np.int32),
-        np.full(n, math.inf), np.tile(np.arange(n), 2), np.zeros(n, np.int64), np.zeros(n, np.bool_), number, who,
+        np.full(n, math.inf), tournament(n), np.zeros(n, np.int64), np.zeros(n, np.bool_), number, who,
     )  # fmt: skip
     return worst_of(number, who)
+
+
+def tournament(n: int) -> NDArray[np.int64]:
+    """A tree of matches among n clients with equal keys: who wins at node i plays at i // 2; client u starts at n + u."""
+    tree = np.concatenate([np.zeros(n, np.int64), np.arange(n)])
+    for i in range(n - 1, 0, -1):
+        tree[i] = tree[2 * i]
+    return tree
 
 
 @kernel
@@ -72,7 +80,10 @@ def replay(tree, key, u):
     i = (u + key.size) // 2
     while i >= 1:
         a, b = tree[2 * i], tree[2 * i + 1]
-        tree[i] = a if key[a] <= key[b] else b
+        winner = a if key[a] <= key[b] else b
+        if winner == tree[i] and winner != u:
+            break  # nothing changes further up
+        tree[i] = winner
         i //= 2
 
 

@@ -27,7 +27,7 @@ from queueing.monitoring.charges import (
     charge,
     worst_of,
 )
-from queueing.monitoring.counters import replay
+from queueing.monitoring.counters import replay, tournament
 from queueing.monitoring.events import ADMIT, BEGIN, END, FINISH, NOBODY, PREEMPT, SEEN, TOKEN, RunEvents
 
 __all__ = ["BACKLOGGED", "BOTH", "NEWCOMER", "service_growth"]
@@ -87,9 +87,9 @@ def service_growth(
             astuple(cost), share, slack, mode, walk, largest, place, np.zeros(len(events.client), np.int32),
             Clients(
                 np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m), np.full(m, math.inf), np.full(m, math.inf),
-                np.tile(np.arange(m), 2), np.tile(np.arange(m), 2), np.zeros(m, np.int32), np.zeros(m, np.int32),
-                np.zeros(m, np.int32), np.full(m, NOBODY, np.int32), np.zeros(m), np.zeros(m, np.int32),
-                np.full(m, NOBODY), np.zeros(m, np.int32),
+                tournament(m), tournament(m), np.zeros(m, np.bool_), np.zeros(m, np.int32),
+                np.zeros(m, np.int32), np.zeros(m), np.zeros(m, np.int32), np.full(m, NOBODY), np.zeros(m, np.int32),
+                np.zeros(128, np.int64),
             ),
             low, mark, number, who,
         )  # fmt: skip
@@ -105,27 +105,26 @@ class Clients(NamedTuple):
     S: Floats  # W/f
     P: Floats
     gain: Floats  # of the batch that ends
-    outside: Floats  # got since it waits no longer
+    outside: Floats  # got while it does not wait, since it last did
     least: Floats  # P while it waits, else inf
     most: Floats  # -P while it waits, else inf
-    low_tree: NDArray[np.int64]  # matches for the least of `least`
+    low_tree: NDArray[np.int64]  # the client with the least `least` below each node
     high_tree: NDArray[np.int64]
-    waiting: NDArray[np.int32]
+    waits: NDArray[np.bool_]
+    waiting: NDArray[np.int32]  # its requests that wait
     running: NDArray[np.int32]
-    members: NDArray[np.int32]  # who waits
-    at: NDArray[np.int32]  # place there, or NOBODY
-    since: Floats
+    since: Floats  # when its window began
     stretch: NDArray[np.int32]  # number of its window
     first: NDArray[np.int64]  # the request that opened it
-    changed: NDArray[np.int32]
+    changed: NDArray[np.int32]  # who gains in the batch that ends
+    stack: NDArray[np.int64]  # nodes of a tree still to look below
 
 
 @kernel
 def _place(c, u):
     """P of `u` changed, or it began or ceased to wait."""
-    here = c.at[u] != NOBODY
-    c.least[u] = c.P[u] if here else math.inf
-    c.most[u] = -c.P[u] if here else math.inf
+    c.least[u] = c.P[u] if c.waits[u] else math.inf
+    c.most[u] = -c.P[u] if c.waits[u] else math.inf
     replay(c.low_tree, c.least, u)
     replay(c.high_tree, c.most, u)
 
@@ -134,98 +133,103 @@ def _place(c, u):
 def _level(c, u):
     """P of `u`, or if it does not wait, the least P of those who do if that is more."""
     least = c.least[c.low_tree[1]]
-    return max(c.P[u], least) if c.at[u] == NOBODY and least < math.inf else c.P[u]
+    return c.P[u] if c.waits[u] or least == math.inf else max(c.P[u], least)
 
 
 @kernel
-def _before(c, g, mode, size, low, mark, walk, largest, best):
+def _next(tree, key, limit, stack, top):
+    """The next waiting client with a key up to `limit`, and how many nodes are left on the stack; none is NOBODY."""
+    while top > 0:
+        top -= 1
+        i = stack[top]
+        if key[tree[i]] <= limit and key[tree[i]] < math.inf:
+            if i >= key.size:
+                return i - key.size, top
+            stack[top], stack[top + 1] = 2 * i, 2 * i + 1
+            top += 2
+    return NOBODY, 0
+
+
+@kernel
+def _before(c, g, mode, low, mark, walk, largest, best):
     """Just before a charge of g: the least W_g - W_f so far, for every f that waits."""
-    outside = c.at[g] == NOBODY
-    if size == 0 or (mode == BOTH and outside):
+    if mode == BOTH and not c.waits[g]:
         return
-    mine = c.stretch[g] if mode == BOTH else 0
     level = _level(c, g)
-    head = -c.most[c.high_tree[1]] - level
     if not walk:
-        largest[HEAD] = max(largest[HEAD], head)
+        largest[HEAD] = max(largest[HEAD], -c.most[c.high_tree[1]] - level)  # -inf if nobody waits
         return
-    needed = best - largest[LEAD] - (largest[OUTSIDE] if outside else 0.0)
-    if head < needed:
-        return
-    for i in range(size):
-        f = c.members[i]
-        if c.P[f] - level >= needed:
-            ahead = c.S[g] - c.S[f]
-            window = max(c.stretch[f], mine)
-            if mark[g, f] != window or ahead < low[g, f]:
-                mark[g, f] = window
-                low[g, f] = ahead
+    needed = best - largest[LEAD] - (0.0 if c.waits[g] else largest[OUTSIDE])
+    mine = c.stretch[g] if mode == BOTH else 0
+    c.stack[0] = 1
+    f, top = _next(c.high_tree, c.most, -level - needed, c.stack, 1)  # P_f - level >= needed
+    while f != NOBODY:
+        ahead = c.S[g] - c.S[f]
+        window = max(c.stretch[f], mine)
+        if mark[g, f] != window or ahead < low[g, f]:
+            mark[g, f] = window
+            low[g, f] = ahead
+        f, top = _next(c.high_tree, c.most, -level - needed, c.stack, top)
 
 
 @kernel
-def _after(c, g, mode, share, size, low, mark, walk, largest, best, now, number, who):
+def _after(c, g, mode, share, low, mark, walk, largest, best, now, number, who):
     """Just after it: how much W_g - W_f has grown."""
-    if size == 0 or (mode == BOTH and c.at[g] == NOBODY):
+    if mode == BOTH and not c.waits[g]:
         return
-    mine = c.stretch[g] if mode == BOTH else 0
     level = _level(c, g)
-    lead = level - c.least[c.low_tree[1]]
     if not walk:
-        largest[LEAD] = max(largest[LEAD], lead)
+        largest[LEAD] = max(largest[LEAD], level - c.least[c.low_tree[1]])
         return
-    if c.at[g] == NOBODY:
-        needed = best - largest[HEAD] - largest[OUTSIDE]
-    else:
+    if c.waits[g]:
         needed = best - max(largest[HEAD], largest[ENTERED])
-    if lead < needed:
-        return
-    for i in range(size):
-        f = c.members[i]
-        if f == g or level - c.P[f] < needed or mark[g, f] != max(c.stretch[f], mine):
-            continue
-        growth = c.S[g] - c.S[f] - low[g, f]
-        factor = share[g] + (share[f] if mode == BOTH else max(share[f], share[g]))
-        if growth > number[RATIO] * factor:
-            number[RATIO] = growth / factor
-            number[VALUE] = growth
-            number[TIME] = now
-            number[SINCE] = max(c.since[f], c.since[g]) if mode == BOTH else c.since[f]
-            who[AHEAD], who[BEHIND], who[REQUEST] = g, f, c.first[f]
+    else:
+        needed = best - largest[HEAD] - largest[OUTSIDE]
+    mine = c.stretch[g] if mode == BOTH else 0
+    c.stack[0] = 1
+    f, top = _next(c.low_tree, c.least, level - needed, c.stack, 1)
+    while f != NOBODY:
+        if f != g and mark[g, f] == max(c.stretch[f], mine):
+            growth = c.S[g] - c.S[f] - low[g, f]
+            factor = share[g] + (share[f] if mode == BOTH else max(share[f], share[g]))
+            if growth > number[RATIO] * factor:
+                number[RATIO] = growth / factor
+                number[VALUE] = growth
+                number[TIME] = now
+                number[SINCE] = max(c.since[f], c.since[g]) if mode == BOTH else c.since[f]
+                who[AHEAD], who[BEHIND], who[REQUEST] = g, f, c.first[f]
+        f, top = _next(c.low_tree, c.least, level - needed, c.stack, top)
 
 
 @kernel
-def _pay(c, u, price, mode, largest):
+def _pay(c, u, price, largest):
     """Charge `u`; what it gets while it does not wait is added up."""
     c.S[u] += price
     c.P[u] += price
-    if c.at[u] != NOBODY:
+    if c.waits[u]:
         _place(c, u)
-    elif mode != BOTH:
+    else:
         c.outside[u] += price
         largest[OUTSIDE] = max(largest[OUTSIDE], c.outside[u])
 
 
 @kernel
-def _enter(c, g, size, low, mark, largest):
-    """Client g begins to wait: what it gained on others while it did not counts as if they had been ahead by it."""
-    for i in range(size):
-        f = c.members[i]
-        if mark[g, f] == c.stretch[f]:
-            gained = c.S[g] - c.S[f] - low[g, f]
-            largest[ENTERED] = max(largest[ENTERED], gained - c.P[g] + c.P[f])
-
-
-@kernel
-def _drop(c, f, size):
-    """Client f waits no longer."""
-    if c.at[f] == NOBODY:
-        return size
-    other = c.members[size - 1]
-    c.members[c.at[f]] = other
-    c.at[other] = c.at[f]
-    c.at[f] = NOBODY
-    _place(c, f)
-    return size - 1
+def _begin(c, u, last, mode, low, mark, walk, largest):
+    """Client `u` begins to wait: raise P; what it gained while it did not wait counts as if others had been ahead."""
+    if c.least[c.low_tree[1]] == math.inf and last != NOBODY:
+        c.P[u] = max(c.P[u], c.P[last])
+    c.P[u] = _level(c, u)
+    c.outside[u] = 0.0
+    if mode != BOTH and walk:
+        c.stack[0] = 1
+        f, top = _next(c.low_tree, c.least, math.inf, c.stack, 1)
+        while f != NOBODY:
+            if mark[u, f] == c.stretch[f]:
+                gained = c.S[u] - c.S[f] - low[u, f]
+                largest[ENTERED] = max(largest[ENTERED], gained - c.P[u] + c.P[f])
+            f, top = _next(c.low_tree, c.least, math.inf, c.stack, top)
+    c.waits[u] = True
+    _place(c, u)
 
 
 def _growth(
@@ -233,7 +237,7 @@ def _growth(
     number, who,
 ):  # fmt: skip
     """Walk over the events; the first time only for the `largest` P_g - P_f after, and P_f - P_g before a charge."""
-    now, size, count, windows, last = 0.0, 0, 0, 0, NOBODY
+    now, count, windows, last = 0.0, 0, 0, NOBODY
     for k in range(kind.size):
         what, r = kind[k], whose[k]
         if what == TOKEN:
@@ -253,16 +257,14 @@ def _growth(
             continue
         if count > 0:
             for i in range(count):
-                _before(c, c.changed[i], mode, size, low, mark, walk, largest, slack * number[RATIO])
+                _before(c, c.changed[i], mode, low, mark, walk, largest, slack * number[RATIO])
             for i in range(count):
                 u = c.changed[i]
-                _pay(c, u, c.gain[u], mode, largest)
+                _pay(c, u, c.gain[u], largest)
                 c.gain[u] = 0.0
             for i in range(count):
                 u = c.changed[i]
-                _after(
-                    c, u, mode, share, size, low, mark, walk, largest, slack * number[RATIO], now, number, who
-                )
+                _after(c, u, mode, share, low, mark, walk, largest, slack * number[RATIO], now, number, who)
             count = 0
         if what == BEGIN:
             now = start[r]
@@ -276,28 +278,18 @@ def _growth(
                 c.waiting[u] -= 1
                 c.running[u] += 1
                 price = charge(h, prompt[r], 0) * share[u] if made[r] == 0 else 0.0  # never twice
-                _before(c, u, mode, size, low, mark, walk, largest, slack * number[RATIO])
+                _before(c, u, mode, low, mark, walk, largest, slack * number[RATIO])
                 if c.waiting[u] == 0 or mode == NEWCOMER:
-                    size = _drop(c, u, size)
+                    c.waits[u] = False
+                    _place(c, u)
                     last = u
-                _pay(c, u, price, mode, largest)
-                _after(
-                    c, u, mode, share, size, low, mark, walk, largest, slack * number[RATIO], now, number, who
-                )
+                _pay(c, u, price, largest)
+                _after(c, u, mode, share, low, mark, walk, largest, slack * number[RATIO], now, number, who)
             else:  # ARRIVE or PREEMPT
                 now = max(now, arrival[r])
                 c.running[u] -= 1 if what == PREEMPT else 0
                 if c.waiting[u] == 0 and (mode != NEWCOMER or c.running[u] == 0):
                     windows += 1
                     c.stretch[u], c.since[u], c.first[u] = windows, now, r
-                    if size == 0 and last != NOBODY:
-                        c.P[u] = max(c.P[u], c.P[last])
-                    c.P[u] = _level(c, u)
-                    c.outside[u] = 0.0
-                    if mode != BOTH and walk:
-                        _enter(c, u, size, low, mark, largest)
-                    c.members[size] = u
-                    c.at[u] = size
-                    size += 1
-                    _place(c, u)
+                    _begin(c, u, last, mode, low, mark, walk, largest)
                 c.waiting[u] += 1
