@@ -162,7 +162,7 @@ def window() -> System:
             **dict.fromkeys((*(f"{k}{u}" for k in ("turn", "fresh") for u in OTHER), "next", "first"), BOOL),
         },
         start={
-            **system.invariant,
+            **{f"{name} at the opening": clause for name, clause in system.invariant.items()},
             "nothing yet": "(= 0 {Sf} {Sg} {Tf} {Tg})",
             "deficits": "(and (= {bf} {df}) (= {bg} {dg}))",
             "fresh": "(and {freshf} {freshg})",

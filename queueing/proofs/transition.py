@@ -24,6 +24,17 @@ def _none() -> Templates:
     return {}
 
 
+def _united(*parts: Templates) -> dict[str, str]:
+    """All entries of the parts; a name that two of them use is an error, as one would silently replace the other."""
+    united: dict[str, str] = {}
+    for part in parts:
+        twice = united.keys() & part.keys()
+        if twice:
+            raise ValueError(f"{min(twice)!r} names two things; give each its own name")
+        united |= part
+    return united
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """A change of state.
@@ -84,18 +95,18 @@ class System:
 
     def state(self, *, clauses: bool = True) -> dict[str, str]:
         """Hypotheses that hold in a reachable state: laws, lemmas and, unless excluded, the invariant."""
-        facts = {**self.lemmas, **(self.invariant if clauses else {})}
-        return {**self.laws, **{name: self.before(template) for name, template in facts.items()}}
+        facts = _united(self.lemmas, self.invariant if clauses else {})
+        return _united(self.laws, {name: self.before(template) for name, template in facts.items()})
 
     def implied(self, name: str, goal: str, extra: Templates | None = None) -> Obligation:
         """The goal follows from the invariant, and perhaps from `extra`."""
-        hypotheses = {**self.state(), **{k: self.before(t) for k, t in (extra or {}).items()}}
+        hypotheses = _united(self.state(), {k: self.before(t) for k, t in (extra or {}).items()})
         return Obligation(name, self._sorts(), hypotheses, self.before(goal), self.preamble)
 
     def starts(self, clause: str) -> Obligation:
         """The clause holds at the start."""
         first = {name: self.before(template) for name, template in self.start.items()}
-        hypotheses = {**self.state(clauses=False), **first}
+        hypotheses = _united(self.state(clauses=False), first)
         goal = self.before(self.invariant[clause])
         return Obligation(f"{clause} at the start", self._sorts(), hypotheses, goal, self.preamble)
 
@@ -106,14 +117,15 @@ class System:
     def leads(self, event: str, name: str, goal: str) -> Obligation:
         """After the event, `goal` holds (of the new state)."""
         step = self.events[event]
-        sorts = {**self._sorts(), **{f"{v}.next": sort for v, sort in self.variables.items()}, **step.inputs}
+        following = {f"{v}.next": sort for v, sort in self.variables.items()}
+        sorts = _united(self._sorts(), following, step.inputs)
         new = {v: self.before(step.assigns.get(v, f"{{{v}}}")) for v in self.variables}
-        hypotheses = {
-            **self.state(),
-            **{name: self.before(guard) for name, guard in step.guards.items()},
-            **{f"new {v}": f"(= {v}.next {term})" for v, term in new.items()},
-            **{f"{name}, after": self.after(lemma) for name, lemma in self.lemmas.items()},
-        }
+        hypotheses = _united(
+            self.state(),
+            {name: self.before(guard) for name, guard in step.guards.items()},
+            {f"new {v}": f"(= {v}.next {term})" for v, term in new.items()},
+            {f"{name}, after": self.after(lemma) for name, lemma in self.lemmas.items()},
+        )
         return Obligation(name, sorts, hypotheses, self.after(goal), self.preamble)
 
     def inductive(self) -> list[Obligation]:
@@ -149,4 +161,4 @@ class System:
         return replace(self, events={**self.events, event: changed})
 
     def _sorts(self) -> dict[str, str]:
-        return {**self.constants, **self.variables}
+        return _united(self.constants, self.variables)

@@ -192,7 +192,7 @@ def watched(
 
     queued = f"(and {' '.join(f'{{Q{u}}}' for u in stays)})"
     opens = Event(
-        guards={"closed": "(not {open})", "in Q": queued},
+        guards={"closed": "(not {open})", "may open": queued},
         assigns={"open": "true", "Sf": "0.0", "Sg": "0.0", **history},
     )
     flags = {name: BOOL if name in ("open", "entered") else REAL for name in ("open", "Sf", "Sg", *history)}
@@ -235,7 +235,7 @@ def any_window(system: System, *, simple: bool = False) -> System:
             "opening": "(<= (+ {ef1} {credit1}) (+ {v1} U U))"
             if simple
             else "(<= (+ {ef1} {credit1}) (+ {v1} U))",
-            "absent": "(=> (not {entered}) (not {Qg}))",
+            "g away": "(=> (not {entered}) (not {Qg}))",
             "before g is in Q": "(=> (not {entered}) "
             f"(and (= {{Sg}} (- {earned('g')} {{eg1}})) (<= (+ {{Sg}} {{rg}}) {{rg1}})))",
             "after": f"(=> {{entered}} (<= {{Sg}} (+ (- {earned('g')} {{v1}}) {{credit1}})))",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from queueing.proofs.certificate import Refuted
@@ -54,3 +56,10 @@ def test_a_start_outside_and_an_altered_assignment_are_refuted() -> None:
 def test_a_guard_that_is_not_there_cannot_be_altered() -> None:
     with pytest.raises(ValueError, match="no guard"):
         GAUGE.mutant("fill", guards={"content": None})
+
+
+def test_a_name_is_not_used_twice() -> None:
+    """Else a guard named like an assignment would vanish."""
+    fill = replace(GAUGE.events["fill"], guards={"new level": "(<= 0 d)"})
+    with pytest.raises(ValueError, match="'new level' names two things"):
+        replace(GAUGE, events={"fill": fill}).keeps("fill", "above")
