@@ -353,7 +353,7 @@ def _two() -> list[Obligation]:
 
 def _any() -> list[Obligation]:
     system = any_window(pair())
-    return [*system.inductive(), system.implied("T3", within(2))]
+    return [*system.steps(), system.implied("T3", within(2))]
 
 
 def _broken(name: str) -> list[Obligation]:
