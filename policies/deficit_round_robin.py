@@ -50,7 +50,7 @@ class DeficitRoundRobin(Policy):
     Algorithm:
         on arrival at u not in the list:  append u
         between two batches, while the list is nonempty:
-            u := its first;  if u was the last whose request did not fit, and d_u < 0, move it to the end once
+            u := its first;  if a request of u did not fit, and meanwhile d_u <= 0, its turn is over: move it to the end
             if d_u <= 0:  d_u += quantum
             while d_u > 0 and u has a waiting request r:
                 if r does not fit:  u stays first, remember it, stop
@@ -60,9 +60,10 @@ class DeficitRoundRobin(Policy):
     Pure batches, as in VTC.
 
     Assumptions:  none on lengths; admission that reserves the whole output, lest the latest be preempted.
-    Guarantee:    admissions within a client are in order of arrival; with a quantum below every charge the admissions
-                  are close to VTC's (recalled; tested in the mean).
-    Not promised: VTC's bounds: a turn is worth a quantum, and a client's debt may be that of many.
+    Guarantee:    admissions within a client are in order of arrival; two clients with requests waiting all through a
+                  window differ in service by at most 2·quantum + U* + max(quantum, U*), with linear costs, equal
+                  weights and whole reservation (our derivation; queueing.proofs.deficit_round_robin).
+    Not promised: that bound with `artifact`, whose turns go on at d_u = 0, so that a client may keep its turn for ever.
     Args:
         quantum: service that a turn adds (in units of h); the artifact takes a twentieth of the memory's tokens.
         cost: h.
@@ -198,7 +199,8 @@ def take_turns(p, memory: DeficitMemory, view: View, batch: Batch) -> None:
     """Admit until a head does not fit or nobody is left in the list."""
     while memory.numbers[LENGTH] > 0:
         u = take_first(memory)
-        if u == memory.numbers[MISFIT] and memory.deficit[u] < 0:
+        used_up = memory.deficit[u] < 0 or (memory.deficit[u] == 0 and not p.artifact)
+        if u == memory.numbers[MISFIT] and used_up:
             memory.numbers[MISFIT] = NONE
             append(memory, u)
             continue
@@ -216,6 +218,8 @@ def take_turns(p, memory: DeficitMemory, view: View, batch: Batch) -> None:
             memory.state[r] = 2
             memory.head[u] = memory.behind[r]
             memory.behind[r] = NONE
+            if memory.numbers[MISFIT] == u and not p.artifact:
+                memory.numbers[MISFIT] = NONE
         if memory.head[u] != NONE or memory.deficit[u] < 0:
             append(memory, u)
 

@@ -31,9 +31,11 @@ from scipy import stats
 from scipy.special import lambertw
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
-__all__ = ["BatchLaw", "BatchService", "derivation"]
+__all__ = ["CLAIMS", "BatchLaw", "BatchService", "derivation"]
 
 SMALL = 1e-200  # odds whose products are no longer exact in floats
 LARGEST = 5000  # states of the chain; its matrix has the square of it
@@ -235,3 +237,38 @@ def derivation() -> tuple[Identity, ...]:
         ),
         Identity("(1 - ρ)·φ1 as ρ -> 1", heavy, sympy.Rational(3, 2) * (tau + alpha / 2)),
     )
+
+
+def _derived_with(spread: int, fresh: int) -> tuple[Identity, ...]:
+    """Mean batch and sojourn, if E[A² | H] is `spread`·λH + (λH)² and the server starts `fresh` requests when idle."""
+    lam, alpha, tau, q, m1, m2 = sympy.symbols("lambda alpha tau_0 q m_1 m_2", positive=True)
+    rho, x = lam * alpha, lam * tau
+    h1, h2 = alpha * m1 + tau, alpha**2 * m2 + 2 * alpha * tau * m1 + tau**2
+    square = spread * lam * h1 + lam**2 * h2 + fresh * q
+    found = sympy.solve([lam * h1 + fresh * q - m1, square - m2], [m1, m2], dict=True)[0]
+    sojourn = ((alpha * m2 + tau * m1) + lam * h2 / 2) / m1
+    batch = alpha * (2 + rho) * (1 + 2 * rho * x) / (2 * (1 - rho**2))
+    stated = batch + tau * (1 + rho) + (1 + 2 * rho) * lam * tau**2 / (2 * (1 + rho) * (x + q))
+    return (Identity("mean sojourn", sojourn.subs(found), stated),)
+
+
+CLAIMS = (
+    Claim(
+        name="batch-service-sojourn",
+        statement="Take-all batch service has mean sojourn α(2+ρ)(1+2ρx)/(2(1-ρ²)) + τ0(1+ρ) + "
+        "(1+2ρ)·λτ0²/(2(1+ρ)(x+q)), ρ = λα, x = λτ0; it falls in q, and is φ1 at q = 0 and φ0 at q = 1 - ρ - x, hence "
+        "at most min(φ0, φ1).",
+        assumptions=(
+            "Poisson arrivals at λ < 1/α; a batch of n takes αn + τ0 seconds, and takes all that wait",
+            "q, the share of batches followed by idleness, is at least 0 and at least 1 - ρ - x (as E[B] >= 1)",
+        ),
+        source="arXiv 1912.06322 for min(φ0, φ1) (published; recalled); the formula in q is our derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={
+            "the number that comes during a batch does not vary": lambda: _derived_with(0, 1),
+            "nobody starts an idle server": lambda: _derived_with(1, 0),
+        },
+        where="docs/models/batch_service.md",
+    ),
+)

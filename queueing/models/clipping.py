@@ -32,9 +32,11 @@ import sympy
 from scipy import stats
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
-__all__ = ["Clipped", "Worth", "derivation"]
+__all__ = ["CLAIMS", "Clipped", "Worth", "derivation"]
 
 ZERO = Fraction(0)
 Worth = Literal["token", "answer"]
@@ -218,3 +220,37 @@ def derivation() -> tuple[Identity, ...]:
             "continuous price", continuous, lam * (n + lam * n**2 / (2 * (1 - lam * n))) / (1 - lam * n)
         ),
     )
+
+
+def _price_with(own: int, following: int) -> tuple[Identity, ...]:
+    """The price of token n + 1 with `own` halves of its own service, at the load of a clip of n + `following`."""
+    lam, a, b, n, G, m1, m2 = sympy.symbols("lambda a b n G m_1 m_2", positive=True)
+    after1 = m1 + b * G
+    after2 = m2 + ((a + b * (n + 1)) ** 2 - (a + b * n) ** 2) * G
+    wait = lam * m2 / (2 * (1 - lam * m1))
+    rise = lam * after2 / (2 * (1 - lam * after1)) - wait
+    price = lam * b * (a + b * n + own * b / 2 + wait) / (1 - lam * (m1 + following * b * G))
+    return (Identity("price of a token", rise / G, price),)
+
+
+CLAIMS = (
+    Claim(
+        name="clipping-price",
+        statement="A clip of n + 1 instead of n tokens costs the mean wait c_n = λb(h(n) + b/2 + E[W_n])/(1 - ρ_{n+1}) "
+        "per token more that is served, and c_n grows with n; so the first n with c_n >= v is the best clip for a token "
+        "worth v.",
+        assumptions=(
+            "Poisson arrivals, one request at a time in order, ρ < 1",
+            "E[W_n] = λ·m2/(2(1 - ρ_n)) (Pollaczek and Khinchine, cited)",
+            "the clip changes nothing but the length",
+        ),
+        source="our derivation; arXiv 2407.05347 for E[W_n] and the choice against a utility (published; recalled)",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={
+            "the load before the token is added": lambda: _price_with(1, 0),
+            "a token is served at once": lambda: _price_with(0, 1),
+        },
+        where="docs/models/clipping.md",
+    ),
+)

@@ -32,9 +32,12 @@ import numpy as np
 import sympy
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
 __all__ = [
+    "CLAIMS",
     "Cuts",
     "best_cuts",
     "derivation",
@@ -231,3 +234,31 @@ def _checked(shortest: float, longest: float, bins: int, batch: int) -> None:
         raise ValueError(
             f"give lengths 0 <= l < u, a bin and a request at least; not {shortest}, {longest}, {bins}, {batch}"
         )
+
+
+def _whole_bins() -> tuple[Identity, ...]:
+    """What a request loses to its bin taken for the bin's width, not for half of it."""
+    l, u, k, B = sympy.symbols("l u k B", positive=True)  # noqa: E741
+    i = sympy.Symbol("i", integer=True, positive=True)
+    width = (u - l) / k
+    time = sympy.summation((l + (i - 1) * width + width * B / (B + 1)) / k, (i, 1, k))
+    return (Identity("mean over bins", time, (l + u) / 2 + (B - 1) / (B + 1) * (u - l) / k),)
+
+
+CLAIMS = (
+    Claim(
+        name="multi-bin-throughput",
+        statement="k bins of equal width serve B/((l + u)/2 + ((B - 1)/(B + 1))·(u - l)/(2k)) requests per second, a "
+        "share 1 - ε of the limit from k = (1 - ε)(B - 1)(u - l)/(ε(B + 1)(l + u)) on; of three bins, equal widths are "
+        "best.",
+        assumptions=(
+            "lengths uniform on [l, u], known on arrival",
+            "every batch is full and lasts as its longest",
+        ),
+        source="arXiv 2412.04504 for the throughput (published; recalled); least k and widths are our derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"the width of a bin, not half of it": _whole_bins},
+        where="docs/models/multi_bin.md",
+    ),
+)

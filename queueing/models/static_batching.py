@@ -32,9 +32,12 @@ import sympy
 
 from queueing.models.closed_form import ClosedForm
 from queueing.models.multi_bin import mean_longest
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
 __all__ = [
+    "CLAIMS",
     "BatchCosts",
     "best_batch",
     "derivation",
@@ -210,3 +213,34 @@ def _positive(most: int, batch: int) -> None:
 def _paid(costs: BatchCosts) -> None:
     if min(costs) < 0 or not any(costs):
         raise ValueError(f"costs are at least 0 and not all 0, not {costs}")
+
+
+def _misprints() -> tuple[Identity, ...]:
+    """The longest of B as if it were the mean of B, and the waste of idle places taken for none."""
+    u, a1, c0, c1, m, s, v = sympy.symbols("u a_1 c_0 c_1 m s v", positive=True)
+    low, high, B = sympy.symbols("l h B", positive=True)
+    longest = sympy.integrate((low + (high - low) * u) * B * u ** (B - 1), (u, 0, 1))
+    padded = (a1 * v + (c0 + c1 * v) * m) / v
+    return (
+        Identity("longest of B uniform", longest, (low + high) / 2),
+        Identity(
+            "limit of the padded, paid by the mean length", sympy.limit(padded, v, sympy.oo), a1 + c1 * s
+        ),
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="static-batching-limits",
+        statement="Full padded batches are served at a rate that tends to 1/(a1 + c1·longest), elastic ones at a rate "
+        "that tends to 1/(a1 + c1·E[S]); dropping out saves c1·B·(E[M_B] - E[S]) seconds; E[M_B] is concave in B and "
+        "exceeds E[S] by σ(B - 1)/sqrt(2B - 1) at most.",
+        assumptions=("outputs independent, of one law with a largest length", "every batch is full"),
+        source="our derivation; arXiv 2407.05347 for the ways to batch (published; recalled); the bound by σ: Gumbel, "
+        "Hartley and David (classical)",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"all outputs are of mean length": _misprints},
+        where="docs/models/static_batching.md",
+    ),
+)

@@ -29,8 +29,8 @@ Consequences; T1 and T3 are 2U if weights are 1::
          with predictions, both 2U/min(f_f, f_g)
 
 Assumptions: admission by reservation, no preemption, a whole prompt charged on admission, and predictions of which
-nothing is given back (`given_back` = 0).  With refunds c_u falls and I2 with it, and under unequal weights L1; whether
-T1 and T3 do is open.
+nothing is given back (`given_back` = 0).  With refunds c_u falls and I2 with it, and under unequal weights L1; T1 and
+T3 hold with equal weights by another invariant (queueing.proofs.vtc_refunds), and are open with unequal ones.
 Source: Sheng et al., OSDI 2024, arXiv 2401.00588: the algorithm, and (recalled) L1, T1, T3 with max(wp·L, wq·M) and the
 factors 1, 2, 4.  The invariants, U, the forms with weights, costs and predictions are our derivation; the proof is in
 docs/models/vtc.md.

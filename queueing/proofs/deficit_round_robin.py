@@ -19,10 +19,10 @@ first turn begins with credit, as d_u > 0 is kept by a client that leaves the li
 
     so that  abs(S_f - S_g) <= 2·quantum + U* + max(quantum, U*)
 
-`policies.DeficitRoundRobin` follows the artifact and differs in what it does after a misfit, and this bound is not
-proved of it.  (1) A client that waits in its turn until d_u = 0 exactly gets another quantum and goes on: with whole
-charges it can keep its turn for ever.  (2) A client of which a request did not fit, and was admitted later in its turn,
-loses its next turn.  Both are controls: the proof breaks with either.
+`policies.DeficitRoundRobin` has this rule; with its `artifact` it differs in what it does after a misfit, and the bound
+is not proved.  (1) A client that waits in its turn until d_u = 0 exactly gets another quantum and goes on: with whole
+charges it can keep its turn for ever.  (2) A client of which a request did not fit, and was admitted later in its
+turn, loses its next turn.  Both are controls: the proof breaks with either.
 
 Assumptions: as in `vtc_pair`, without predictions; equal weights; of any number of other clients only the memory that
 they hold matters.
@@ -239,7 +239,7 @@ CLAIMS = (
             "cost wp·x + wq·y with wp, wq >= 0; equal weights; prompts of at most L tokens",
             "admission reserves prompt and output within M tokens; no preemption; a prompt is charged on admission",
             "a turn gives one quantum if d <= 0 when it begins, and no other; it ends when d <= 0 or nothing waits",
-            "not the rule of policies.DeficitRoundRobin after a misfit, by which a client may keep its turn for ever",
+            "not the rule of the artifact after a misfit, by which a client may keep its turn for ever",
         ),
         source="our derivation; deficits are Shreedhar and Varghese's, SIGCOMM 1995",
         kind=Kind.SOLVER,

@@ -96,8 +96,8 @@ CLAIMS = (
     ),
     Claim(
         "token-rate-converse",
-        "No policy serves more than b·t/t(b) tokens by t; under the affine law c + a·max(0, n - b0) the largest batch is "
-        "the cheapest if and only if c >= a·b0.",
+        "No policy serves more than b·t/t(b) tokens by t; under the affine law c + a·max(0, n - b0) the largest batch "
+        "is the cheapest if and only if c >= a·b0.",
         "our derivation",
         Kind.KERNEL,
         ("batches of at most b tokens",),
@@ -113,13 +113,13 @@ CLAIMS = (
         ("requests of at most L tokens", "the largest batch is the cheapest per token", "ample memory"),
         _proved("Conserving", "conserving_sandwich", "affine_sandwich"),
         {"a constant without t(b - 1)": _altered(
-            "Conserving", "conserving_sandwich", "(T b * (b - 1) * (L - 1) + b * T (b - 1))", "(T b * (b - 1) * (L - 1))")},
+            "Conserving", "conserving_sandwich", " * (L - 1) + b * T (b - 1)))%Q", " * (L - 1)))%Q")},
         PAGE,
     ),
     Claim(
         "foster-hitting-time",
-        "If V >= 0 falls by at least ε in the mean outside F, then F is reached in V/ε steps in the mean, and after more "
-        "than n with probability at most V/(ε(n + 1)).",
+        "If V >= 0 falls by at least ε in the mean outside F, then F is reached in V/ε steps in the mean, and after "
+        "more than n with probability at most V/(ε(n + 1)).",
         "Foster (published); the induction is our derivation",
         Kind.KERNEL,
         ("finitely many next states from each, with rational probabilities",),

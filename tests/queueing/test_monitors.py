@@ -143,8 +143,8 @@ class Plain:
                 self.worst[kind] = max(self.worst[kind], (ahead - low) / self.factor[f, g][min(kind, 1)])
 
 
-def compare(workload: Workload, system: System, policy: Policy, terms: Terms) -> None:
-    trace = run(workload, system, policy)
+def compare(workload: Workload, system: System, policy: Policy, terms: Terms, **options: Any) -> None:
+    trace = run(workload, system, policy, **options)
     plain = Plain(workload, trace, audit(workload, system, trace, admission_of(policy)), terms)
     gap, *windows = (monitor.read(Run(trace)) for monitor in fairness_monitors(terms))
     unit = Terms(cost=terms.cost, unit=1.0, weights=terms.weights)
@@ -179,6 +179,35 @@ def test_values_are_those_of_the_definitions(
 def test_values_under_overload(seed: int, policy: Policy) -> None:
     """Where pairs are passed over, none is missed."""
     compare(flood(seed), System(LAW, blocks=150, block_size=1), policy, Terms())
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 2.0))
+def test_values_of_a_run_that_the_horizon_cuts(seed: int, horizon: float) -> None:
+    system = System(LAW, blocks=150, block_size=1)
+    compare(flood(seed), system, Vtc(), Terms(), horizon=horizon)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_arrivals_at_the_very_end_of_a_batch(seed: int, many: int) -> None:
+    """They come after its tokens: a window that begins with them does not hold what the batch gave."""
+    system, workload = System(LAW, blocks=150, block_size=1), flood(seed)
+    its = run(workload, system, Vtc()).iterations
+    arrival = workload.arrival.copy()
+    for k in range(-many, 0):  # later and later, so that what ran before still does
+        ends = its["start"] + its["seconds"]
+        arrival[k] = min([e for e in ends if e >= arrival[k]], default=arrival[k])
+        arrival = np.maximum.accumulate(arrival)
+        its = run(dataclasses.replace(workload, arrival=arrival), system, Vtc()).iterations
+    compare(dataclasses.replace(workload, arrival=arrival), system, Vtc(), Terms())
+
+
+def test_what_admissions_take_and_commit() -> None:
+    """Prompt and outputs of one, outputs of the other that are left: 8 + 2·8 + 2·8 at once, both in 32 tokens."""
+    trace = run(one_after_the_other(2, 0), SMALL, Vtc())
+    taken = Run(trace).reserved(Cost(1, 2))
+    assert (taken.tokens, taken.committed) == (32, 40)
+    assert AnyClient(Terms(unit=40)).read(Run(trace)).verdict == "within"
+    assert AnyClient(Terms(unit=39)).read(Run(trace)).verdict == "outside"
 
 
 # -- the theorems hold, and are not empty

@@ -179,7 +179,7 @@ class Histories(RuleBasedStateMachine):
 class Refunds(Histories):
     """Predictions above the output: charges are still exact.
 
-    I2 fails, since counters fall.  With equal weights nothing else was ever seen to fail; that it cannot is open.
+    I2 fails, since counters fall; with equal weights T1 and T3 hold all the same (queueing.proofs.vtc_refunds).
     """
 
     predictions = ("above",)
