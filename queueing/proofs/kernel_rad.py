@@ -113,7 +113,7 @@ CLAIMS = (
         ("requests of at most L tokens", "the largest batch is the cheapest per token", "ample memory"),
         _proved("Conserving", "conserving_sandwich", "affine_sandwich"),
         {"a constant without t(b - 1)": _altered(
-            "Conserving", "conserving_sandwich", " * (L - 1) + b * T (b - 1)))%Q", " * (L - 1)))%Q")},
+            "Conserving", "conserving_sandwich", " * (L - 1) + b * T (b - 1))))%Q", " * (L - 1))))%Q")},
         PAGE,
     ),
     Claim(
