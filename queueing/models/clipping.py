@@ -236,9 +236,9 @@ def _price_with(own: int, following: int) -> tuple[Identity, ...]:
 CLAIMS = (
     Claim(
         name="clipping-price",
-        statement="A clip of n + 1 instead of n tokens costs the mean wait c_n = λb(h(n) + b/2 + E[W_n])/(1 - ρ_{n+1}) "
-        "per token more that is served, and c_n grows with n; so the first n with c_n >= v is the best clip for a token "
-        "worth v.",
+        statement="A clip of n + 1 tokens instead of n costs the mean wait c_n = λb(h(n) + b/2 + E[W_n])/(1 - ρ_{n+1}) "
+        "per token more that is served, and c_n grows with n; so the first n with c_n >= v is the best clip for "
+        "a token worth v.",
         assumptions=(
             "Poisson arrivals, one request at a time in order, ρ < 1",
             "E[W_n] = λ·m2/(2(1 - ρ_n)) (Pollaczek and Khinchine, cited)",
