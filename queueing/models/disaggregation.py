@@ -24,10 +24,13 @@ from scipy.special import gammaincc
 from queueing.models.closed_form import ClosedForm
 from queueing.models.iteration_time import Affine, Roofline
 from queueing.models.replay import ExactLaw
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 from queueing.proofs.rational import exact
 
 __all__ = [
+    "CLAIMS",
     "AttentionFfn",
     "attention_ffn_ratio",
     "decode_batch",
@@ -322,3 +325,41 @@ def derivation() -> tuple[Identity, ...]:
         ),
         Identity("it vanishes at the peak", slope.subs(r, peak), 0),
     )
+
+
+def _misprints() -> tuple[Identity, ...]:
+    """A slot whose first decode already holds a token, and a tail taken for that of a constant sojourn."""
+    p, d, a, mu, lam, q = sympy.symbols("p d a mu lambda q", positive=True)
+    tail = sympy.exp(-(mu - lam) * q / (mu - lam))
+    return (
+        Identity("ages from 1 to d", sympy.summation(p + a, (a, 1, d)), p * d + d * (d - 1) / 2),
+        Identity("the q-quantile at q times the mean", 1 - tail, q),
+    )
+
+
+def _unrounded() -> tuple[Identity, ...]:
+    """Rounding x up loses what rounding it down loses, wherever x lies."""
+    g, prefill, decode, f = sympy.symbols("g delta_p delta_d f", positive=True)
+    x = g * prefill / (prefill + decode)
+    return (Identity("rounding either way", (x - f) / prefill, (g - (x - f + 1)) / decode),)
+
+
+CLAIMS = (
+    Claim(
+        name="disaggregation-split",
+        statement="Of g engines x = g·δ_p/(δ_p + δ_d) for prefill carry g/(δ_p + δ_d), what shared engines carry; the "
+        "q-quantile of TTFT is ln(1/(1 - q))/(μ - λ); a slot holds E[PD] + E[D(D - 1)]/2 token-iterations per request; "
+        "r = sqrt(β_F/(α_F·B)) attention engines for one FFN engine are best while that is slowest.",
+        assumptions=(
+            "prefill is M/M/1, its sojourn exponential",
+            "x need not be whole (whole counts lose at most 1/g)",
+            "slots always full",
+        ),
+        source="arXiv 2603.04716 and arXiv 2601.21351 (published; recalled); split and load per slot: our "
+        "derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"ages from 1, quantiles in proportion": _misprints, "any share of an engine": _unrounded},
+        where="docs/models/disaggregation.md",
+    ),
+)

@@ -20,7 +20,7 @@ quoted).  Lambert form, whole iterations, finite N, Δ as written here and the c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -30,10 +30,13 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, lambertw
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 from queueing.proofs.threshold import ThresholdEnclosure
 
 __all__ = [
+    "CLAIMS",
     "Exclusive",
     "Mixed",
     "Sawtooth",
@@ -304,3 +307,62 @@ def derivation() -> tuple[Identity, ...]:
             (k + 1) / ((N - k) * (N - k - 1)),
         ),
     )
+
+
+def _misprints() -> tuple[Identity, ...]:
+    """A logarithm of the wrong sign, and Lambert's argument without its 1."""
+    theta, kappa, v = sympy.symbols("theta kappa v", positive=True)
+    cost = (kappa - sympy.log(1 - theta)) / theta
+    slope = sympy.diff(cost, theta) * theta**2
+    at_root = v - 1 - sympy.log(v)
+    return (
+        Identity("slope of the cost", slope, theta / (1 - theta) - sympy.log(1 - theta) - kappa),
+        Identity("Lambert form", -v * sympy.exp(-v), -sympy.exp(-at_root)),
+    )
+
+
+ONE = Fraction(1)
+
+
+def _enclosed() -> list[ThresholdEnclosure]:
+    return [enclosed_threshold(kappa) for kappa in (ONE / 10, ONE, 10 * ONE)]
+
+
+def _shifted() -> list[ThresholdEnclosure]:
+    """The same intervals, moved up by their width, and the threshold that forgets the logarithm: κ/(1 + κ)."""
+    moved = [replace(e, low=e.high, high=2 * e.high - e.low) for e in _enclosed()]
+    fluid = [replace(e, low=e.kappa / (1 + e.kappa), high=e.kappa / (1 + e.kappa)) for e in _enclosed()]
+    return [*moved, *fluid]
+
+
+PAGE = "docs/models/exclusive_batching.md"
+
+CLAIMS = (
+    Claim(
+        name="exclusive-batching-threshold",
+        statement="Exclusive batches cost least per request when they are let run down to the root θ0 of "
+        "θ/(1 - θ) + ln(1 - θ) = κ, κ = p0·α_p/α_d, which is unique: θ0 = 1 + 1/W(-e^{-(1+κ)}) on the branch -1; the "
+        "cost there is α_d/(p0·N·(1 - θ0)) beside what each token costs.",
+        assumptions=(
+            "a backlog of prompts",
+            "outputs of constant hazard p0",
+            "many requests, no limit on KV tokens",
+        ),
+        source="arXiv 2606.00516 for the equation (published; recalled); Lambert form, whole iterations: our "
+        "derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"a sign, and the 1 in Lambert's argument": _misprints},
+        where=PAGE,
+    ),
+    Claim(
+        name="exclusive-batching-enclosure",
+        statement="θ0 at κ = 1/10, 1 and 10 lies in intervals of width 10⁻⁹, by fractions on both sides of logarithms.",
+        assumptions=("none beside the equation",),
+        source="our calculation",
+        kind=Kind.RATIONAL,
+        evidence=_enclosed,
+        controls={"the intervals beside, and κ/(1 + κ)": _shifted},
+        where=PAGE,
+    ),
+)

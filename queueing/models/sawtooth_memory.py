@@ -20,9 +20,11 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
-__all__ = ["derivation", "memory_safe", "overflow", "peak_tokens", "tokens_at_refill"]
+__all__ = ["CLAIMS", "derivation", "memory_safe", "overflow", "peak_tokens", "tokens_at_refill"]
 
 
 def tokens_at_refill(prompt: float, hazard: float, theta: float) -> ClosedForm[float]:
@@ -136,3 +138,34 @@ def derivation() -> tuple[Identity, ...]:
         Identity("tokens at the peak", held.subs(tau, 1 / p - m), sympy.exp(p * m - 1) / p),
         Identity("variance of all ages stays as it is over a cycle", after.subs(V, settled), settled),
     )
+
+
+def _independent() -> tuple[Identity, ...]:
+    """The variance of all ages if they did not depend on each other, and the peak taken to be at the refill."""
+    theta, L, V, N, p, m, tau = sympy.symbols("theta L V N p m tau", positive=True)
+    spread = (1 - theta) * L**2 / theta**2
+    after = (1 - theta) ** 2 * V + N * theta * (1 - theta) * spread + (1 - theta) * theta * N
+    held = sympy.exp(-p * tau) * (m + tau)
+    return (
+        Identity("variance of independent ages", after.subs(V, N * spread), N * spread),
+        Identity("the peak is at the refill", held.subs(tau, 1 / p - m), m),
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="sawtooth-memory",
+        statement="After a refill a request holds μ_L + ((1 - θ)/(θ·p0))·ln(1/(1 - θ)) tokens in the mean; within a "
+        "cycle the fluid holds e^{-p0·τ}(m + τ), at most e^{p0·m - 1}/p0; the variance of all ages is "
+        "(1 - θ + θ²/L²)/(2 - θ) times that of independent ones, L = ln(1/(1 - θ)).",
+        assumptions=(
+            "outputs of constant hazard p0, prompts of equal length",
+            "many requests, cycles of equal length",
+        ),
+        source="our derivation; arXiv 2606.00516 for the tokens at a refill (published; recalled)",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"ages independent, and the peak at the refill": _independent},
+        where="docs/models/exclusive_batching.md",
+    ),
+)

@@ -25,9 +25,12 @@ import sympy
 from scipy.optimize import root_scalar
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
 __all__ = [
+    "CLAIMS",
     "Cost",
     "Speculation",
     "Stage",
@@ -289,3 +292,33 @@ def _stable(rate: float, cost: Cost) -> None:
 def _checked(output: int, accept: Fraction | float, drafted: int) -> None:
     if output < 1 or not 0 <= accept <= 1 or drafted < 0:
         raise ValueError(f"give m >= 1, α in [0, 1] and k >= 0, not {output}, {accept}, {drafted}")
+
+
+def _one_mean() -> tuple[Identity, ...]:
+    """Poisson arrivals taken for a constant number in the batch, and draft tokens that depend on none before them."""
+    little, shared = derivation()[:2]
+    alpha, k = sympy.symbols("alpha k", positive=True)
+    tokens = (1 - alpha ** (k + 1)) / (1 - alpha)
+    return (
+        Identity("both means are one", little.computed, shared.computed),
+        Identity("every drafted token adds α", tokens.subs(k, k + 1) - tokens, alpha),
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="speculative-latency",
+        statement="Speculative decoding has latency C1/(1 - λC2) with the batch held at its mean, (C1 + C2)/(1 - λC2) "
+        "under Poisson arrivals; its speed-up moves with the sign of C2 - C2' in λ, is 1 at "
+        "λ = (C1 - C1')/(C1·C2' - C1'·C2), and tends to C2/C2' as the batch grows.",
+        assumptions=(
+            "a stage costs affinely in its batch",
+            "a token is accepted with probability α if all before it were",
+        ),
+        source="arXiv 2605.15051 for C1/(1 - λC2) (published; recalled); Poisson mean and limits: our derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"a Poisson number taken for its mean": _one_mean},
+        where="docs/models/speculative.md",
+    ),
+)
