@@ -187,18 +187,15 @@ def test_values_of_a_run_that_the_horizon_cuts(seed: int, horizon: float) -> Non
     compare(flood(seed), system, Vtc(), Terms(), horizon=horizon)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
-def test_arrivals_at_the_very_end_of_a_batch(seed: int, many: int) -> None:
-    """They come after its tokens: a window that begins with them does not hold what the batch gave."""
-    system, workload = System(LAW, blocks=150, block_size=1), flood(seed)
-    its = run(workload, system, Vtc()).iterations
-    arrival = workload.arrival.copy()
-    for k in range(-many, 0):  # later and later, so that what ran before still does
-        ends = its["start"] + its["seconds"]
-        arrival[k] = min([e for e in ends if e >= arrival[k]], default=arrival[k])
-        arrival = np.maximum.accumulate(arrival)
-        its = run(dataclasses.replace(workload, arrival=arrival), system, Vtc()).iterations
-    compare(dataclasses.replace(workload, arrival=arrival), system, Vtc(), Terms())
+def test_an_arrival_at_the_very_end_of_a_batch_comes_after_its_tokens() -> None:
+    """Client 1 waits from the end of the fifth batch until client 0 is done: what came after is its growth."""
+    requests = [8, 8], [48, 48], [0, 1]
+    its = run(told(Workload([0.0, 100.0], *requests)), SMALL, Vtc()).iterations
+    end = float(its["start"][4] + its["seconds"][4])
+    trace = run(told(Workload([0.0, end], *requests)), SMALL, Vtc())
+    for monitor in (AnyClient(), DispatchLatency()):
+        found = monitor.read(Run(trace))
+        assert (found.value, found.since) == (2 * (48 - 5), end)
 
 
 def test_what_admissions_take_and_commit() -> None:
