@@ -24,18 +24,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple, TypeVar
 
 import sympy
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Certificate, Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.congestion import CongestionCycle, State
 from queueing.proofs.identity import Identity
 from queueing.proofs.jury import ZerosInDisc, count_zeros
 
 __all__ = [
+    "CLAIMS",
     "GcdTest",
     "SaturatedNode",
     "derivation",
@@ -248,3 +251,89 @@ def _shares(lengths: Law) -> dict[int, Fraction]:
         raise ValueError(f"give positive weights of decode lengths >= 1, not {dict(lengths)}")
     total = sum(weights.values(), ZERO)
     return {d: w / total for d, w in weights.items()}
+
+
+def _from_zero() -> tuple[Identity, ...]:
+    """Stages counted from 0, and the polynomial of both lengths without the cohort that leaves first."""
+    s, length, k, M, z, p = sympy.symbols("s l k M z p", positive=True)
+    per_request = sympy.summation(s + k, (k, 0, length - 1))
+    lost = 1 - (M / (s + length) / length) / (M / per_request)
+    limit = sum(z ** (5 - j) for j in range(1, 6))
+    return (
+        Identity("loss of the synchronised cycle", lost, (length - 1) / (2 * (s + length))),
+        Identity("(z - 1)·P₀ for the lengths 3 and 5", (z - 1) * limit, z**5 - (1 - p) * z**2 - p),
+    )
+
+
+SMALL = SaturatedNode(memory=60, prompt=0, length=3)
+
+
+def _cycles() -> list[Certificate]:
+    """The cycle that the empty node ends in, the equilibrium, and the loss of the one against the other."""
+    worst, still = find_cycle(SMALL), find_cycle(SMALL, (10, 10, 10))
+    lost = Identity("share lost", 1 - worst.throughput / still.throughput, Fraction(1, 3))
+    return [worst, still, lost]
+
+
+def _altered() -> list[Certificate]:
+    """One more completed; the oldest evicted; ten evicted for nothing."""
+    worst, still = find_cycle(SMALL), find_cycle(SMALL, (10, 10, 10))
+    turns = [((30, 0, 10), (1, 28, 1)), ((10, 10, 10), (60, 0, 0))]
+    cycles = [replace(still, states=states, completed=states[0][-1] + states[1][-1]) for states in turns]
+    return [replace(worst, completed=worst.completed + 1), *cycles]
+
+
+def _modes() -> list[Certificate]:
+    """By the reflections of the survival polynomial, and for long prompts by gcd; each with its count of zeros."""
+    coprime, even, limit = stability({3: 1, 5: 1}, 100), stability({2: 1, 4: 1}, 100), gcd_test({3: 1, 5: 1})
+    counts = [(coprime, 0), (limit.rest, 0), (even, 1)]
+    found = [c for zeros, n in counts for c in (zeros, Identity("zeros outside", zeros.outside, n))]
+    return [*found, limit.identity, Identity("factors on the circle", limit.divisor, 1)]
+
+
+def _mistaken_modes() -> list[Certificate]:
+    """The reflections of the lengths 3 and 5 for the polynomial of 2, 4 and of 3, 5 with longer prompts."""
+    coprime = stability({3: 1, 5: 1}, 100)
+    others = [survival_polynomial(law, prompt) for law, prompt in (({2: 1, 5: 1}, 100), ({3: 1, 5: 1}, 101))]
+    return [replace(coprime, coefficients=other) for other in others]
+
+
+PAGE = "docs/models/congestion.md"
+SOURCE = "arXiv 2606.15555 (published; recalled)"
+
+CLAIMS = (
+    Claim(
+        name="congestion-loss",
+        statement="The synchronised cycle of a saturated node that evicts loses (l - 1)/(2(s + l)) of the "
+        "throughput without evictions, 1/2 in the limit; zeros of the survival polynomial move outwards by 1 + 1/s "
+        "in first order.",
+        assumptions=("one length l, prompts of s tokens, saturated input; the newest are evicted",),
+        source=f"{SOURCE}; the factor 1 + 1/s is our derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"stages counted from 0, one length for two": _from_zero},
+        where=PAGE,
+    ),
+    Claim(
+        name="congestion-cycle",
+        statement="A node of 60 tokens with requests of 1, 2 and 3 tokens (s = 0, l = 3) repeats three states and "
+        "completes 20/3 requests a step if it starts empty, and 10 if it starts at its equilibrium: a third is lost.",
+        assumptions=("the map as stated: leave, grow, evict the newest until the rest fits, admit",),
+        source="our calculation",
+        kind=Kind.RATIONAL,
+        evidence=_cycles,
+        controls={"one more completed, the oldest evicted, evictions for nothing": _altered},
+        where=PAGE,
+    ),
+    Claim(
+        name="congestion-modes",
+        statement="Deviations from the equilibrium die out for decode lengths 3 and 5 (prompts of 100 tokens: all "
+        "four zeros inside the circle, and in the limit of long prompts), and one mode of three grows for 2 and 4.",
+        assumptions=("both lengths equally likely", "in the fluid, small deviations"),
+        source=f"{SOURCE} for the role of the gcd; the instances are our calculation",
+        kind=Kind.RATIONAL,
+        evidence=_modes,
+        controls={"the evidence of other lengths and prompts": _mistaken_modes},
+        where=PAGE,
+    ),
+)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -28,11 +29,14 @@ import sympy
 
 from queueing.models.closed_form import ClosedForm
 from queueing.models.memory import held, lifetime_demand
+from queueing.proofs.certificate import Certificate, Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 from queueing.proofs.rational import Infeasible, Optimum, Program, Unbounded
 from queueing.proofs.simplex import certify
 
 __all__ = [
+    "CLAIMS",
     "FluidPoint",
     "RequestType",
     "derivation",
@@ -229,3 +233,68 @@ def _checked(types: Sequence[RequestType], base: Number, per_kv: Number) -> None
         raise ValueError(f"an iteration takes time; give d0 > 0 and d1 >= 0, not {base} and {per_kv}")
     if not types or any(t.rate < 0 for t in types):
         raise ValueError(f"give at least one type, and rates >= 0, not {list(types)}")
+
+
+def _misprints() -> tuple[Identity, ...]:
+    """Requests that leave with their last decode still to come, and memory filled without the time that it takes."""
+    lam, d0, d1, n, C, D, prompt, output, k = sympy.symbols("lambda d0 d1 n C D l l' k", positive=True)
+    stages = sympy.summation(prompt + k, (k, 0, output))
+    short = output * (prompt + output / 2)
+    single = sympy.solve(sympy.Eq(n, lam * (d0 + d1 * n * stages)), n)[0]
+    full = sympy.solve(sympy.Eq(d0 / (1 - d1 * D) * D, C), D)[0]
+    return (
+        Identity("tokens over l' stages", stages, short),
+        Identity("one type, l' stages", single, lam * d0 / (1 - lam * d1 * short)),
+        Identity("memory at the base time", full, C / d0),
+    )
+
+
+TYPES = (RequestType(2, 2, Fraction(1, 4)), RequestType(1, 3, Fraction(1, 5)))  # G = 9 and 10, Σ λG = 17/4
+
+
+def _instances() -> tuple[Optimum, Infeasible]:
+    """A fluid point at the load 17/18, and a Farkas ray at 17/16."""
+    point, ray = existence(TYPES, 1, Fraction(2, 9)), existence(TYPES, 1, Fraction(1, 4))
+    assert isinstance(point, Optimum)
+    assert isinstance(ray, Infeasible)
+    return point, ray
+
+
+def _points() -> list[Certificate]:
+    point, ray = _instances()
+    return [point, Identity("τ*", point.value, 18), ray]
+
+
+def _exchanged() -> list[Certificate]:
+    """The point for the larger load, and the ray for the smaller one."""
+    point, ray = _instances()
+    return [replace(point, program=ray.program), replace(ray, program=point.program)]
+
+
+PAGE = "docs/models/wait.md"
+SOURCE = "arXiv 2504.11320 (published; recalled)"
+
+CLAIMS = (
+    Claim(
+        name="wait-fluid-point",
+        statement="WAIT's fluid point is τ* = d0/(1 - d1·Σ λ_j G_j), n_j = λ_j·τ*, G = (l' + 1)(l + l'/2); it fills "
+        "memory C at Σ λ_j G_j = C/(d0 + d1·C), where the load is still below 1.",
+        assumptions=("an iteration takes d0 + d1·(tokens held)", "arrivals at constant rates, in the fluid"),
+        source=f"{SOURCE}; fixed point and existence are our derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"a stage too few, memory filled in no time": _misprints},
+        where=PAGE,
+    ),
+    Claim(
+        name="wait-fluid-point-exists",
+        statement="With types (l, l', λ) = (2, 2, 1/4) and (1, 3, 1/5) and d0 = 1 the fluid point at d1 = 2/9, load "
+        "17/18, has τ* = 18, and at d1 = 1/4, load 17/16, there is none.",
+        assumptions=("as for wait-fluid-point",),
+        source="our calculation",
+        kind=Kind.RATIONAL,
+        evidence=_points,
+        controls={"point and ray exchanged": _exchanged},
+        where=PAGE,
+    ),
+)
