@@ -30,9 +30,12 @@ import sympy
 from numpy.typing import NDArray
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
 __all__ = [
+    "CLAIMS",
     "Alternating",
     "Discipline",
     "Fluid",
@@ -297,3 +300,37 @@ def derivation() -> tuple[Identity, ...]:
         Identity("full tiles, affine", 1 / rad.subs(affine), slope * (p + d) + c0 * (p / c + d / b)),
         Identity("prompts first, affine", 1 / prefill_first, slope * (p + d) + c0 * (1 + k) * d / S),
     )
+
+
+def _wrong_edges() -> tuple[Identity, ...]:
+    """No place while prefilled; prefill at no cost beside full tiles; prompts and decodes of vLLM in one batch."""
+    p, d, S, c, b, mu, c0, slope, k = sympy.symbols("p d S c b mu c0 delta k", positive=True)
+    chunk, tile, share, theta = sympy.symbols("T_c T_b alpha theta", positive=True)
+    places = sympy.solve(theta * d + theta - S, theta)[0]
+    rad = sympy.solve([share * c / chunk - mu * p, (1 - share) * b / tile - mu * d], [share, mu])[mu]
+    prefill_first = (S / d) / ((c0 + slope * S) + (k * c0 + slope * p * S / d))
+    return (
+        Identity("places without the prompt's", places, S / d),
+        Identity("full tiles of decodes alone", rad, b / (d * tile)),
+        Identity("prompts first in one batch", 1 / prefill_first, slope * (p + d) + c0 * d / S),
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="fluid-edges",
+        statement="The edge of mixed batches is 1/(δ(p + d) + c0/θ), θ = min(B/(p + d), S/(d + 1)); that of full "
+        "tiles 1/(δ(p + d) + c0(p/c + d/b)); that of prompts first 1/(δ(p + d) + c0(1 + k)d/S) with k batches of "
+        "prompts to one of decodes.",
+        assumptions=(
+            "T(x) = c0 + δx",
+            "memory never binds; prompts of one length",
+            "prompts always wait, in the fluid",
+        ),
+        source="our derivation; fluid limits: Dai, Ann. Appl. Probab. 5, 1995 (published; recalled)",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"places, prefill and first batches at no cost": _wrong_edges},
+        where="docs/models/fluid.md",
+    ),
+)

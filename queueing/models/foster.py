@@ -28,10 +28,20 @@ from fractions import Fraction
 import sympy
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 from queueing.proofs.rational import exact
 
-__all__ = ["converse_growth", "derivation", "drift", "hitting_batches", "hitting_seconds", "short_batch_work"]
+__all__ = [
+    "CLAIMS",
+    "converse_growth",
+    "derivation",
+    "drift",
+    "hitting_batches",
+    "hitting_seconds",
+    "short_batch_work",
+]
 
 ZERO = Fraction(0)
 Arriving = Mapping[int, Fraction]  # probability of each number of tokens
@@ -162,3 +172,32 @@ def derivation() -> tuple[Identity, ...]:
 def _positive(b: int, longest: int) -> None:
     if b < 1 or longest < 1:
         raise ValueError(f"batches and requests hold at least one token; give b, L >= 1, not {b}, {longest}")
+
+
+def _misprints() -> tuple[Identity, ...]:
+    """The set reached without a jump into it, and every law of iteration time taken for one of best largest batch."""
+    b, start, L, c, a, n, b0 = sympy.symbols("b W0 L c a n b0", positive=True)
+    slope = sympy.diff(n / (c + a * (n - b0)), n)
+    return (
+        Identity("P4: W falls as far as to the set", start - ((b - 1) * L + 1 - b), start - (b - 1) * L),
+        Identity("P5: n/t(n) rises whatever b0", slope * (c + a * (n - b0)) ** 2, c),
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="foster-split",
+        statement="W falls by b - λ·m·t(b) tokens on a full batch in the mean, which is positive below λ = "
+        "b/(m·t(b)); the set {W <= (b - 1)L} is reached within (W0 - (b - 1)(L - 1))/ε batches in the mean; n/t(n) "
+        "rises if and only if c >= a·b0.",
+        assumptions=(
+            "P1 (a larger W means a full batch) and P4's induction: proved in the kernel",
+            "bounded lengths",
+        ),
+        source="arXiv 2504.07347 for the class (published; recalled); the split and its constants are our derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"no jump into the set, any b0": _misprints},
+        where="docs/models/stability.md",
+    ),
+)

@@ -31,9 +31,11 @@ from numpy.typing import NDArray
 
 from queueing.models.closed_form import ClosedForm
 from queueing.models.priority import Rank
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
-__all__ = ["derivation", "gittins_index", "gittins_rank", "hazards", "monotone_hazard_index"]
+__all__ = ["CLAIMS", "derivation", "gittins_index", "gittins_rank", "hazards", "monotone_hazard_index"]
 
 ZERO = Fraction(0)
 Histogram = Mapping[int, Fraction | int]  # weight of each size in tokens
@@ -143,3 +145,29 @@ def _checked(histogram: Histogram) -> dict[int, Fraction]:
     if not weights or min(weights.values()) < 0 or min(weights) < 1:
         raise ValueError(f"give positive weights of sizes >= 1, not {dict(histogram)}")
     return weights
+
+
+def _plain_average() -> tuple[Identity, ...]:
+    """Every age counted alike, however few get there, and all three tokens spent on everybody."""
+    s1, s2, s3, s4 = sympy.symbols("S1:5", positive=True)
+    h1, h2, h3 = 1 - s2 / s1, 1 - s3 / s2, 1 - s4 / s3
+    return (
+        Identity("the ratio is the plain average of hazards", (s1 - s4) / (s1 + s2 + s3), (h1 + h2 + h3) / 3),
+        Identity("service until age 3, of all", s1 + s2 + s3, 3 * s1),
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="gittins-index",
+        statement="The ratio of Gittins for stopping at age b is the average of the hazards at a + 1, ..., b with "
+        "weights P(X >= k), so one more token moves it towards the next hazard: the largest is the next hazard "
+        "where hazards fall, and 1/E[X - a | X > a] where they rise.",
+        assumptions=("sizes in whole tokens, decisions between tokens", "shown in symbols for three ages"),
+        source="Gittins 1989 (published; recalled); the average is our derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"every age counts alike": _plain_average},
+        where="docs/models/gittins.md",
+    ),
+)

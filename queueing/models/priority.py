@@ -26,9 +26,11 @@ import sympy
 from numpy.typing import ArrayLike, NDArray
 
 from queueing.models.closed_form import ClosedForm
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
-__all__ = ["Jobs", "Rank", "derivation", "limited_preemption", "soap", "sprpt"]
+__all__ = ["CLAIMS", "Jobs", "Rank", "derivation", "limited_preemption", "soap", "sprpt"]
 
 Floats = NDArray[np.float64]
 Rank = Callable[[Floats, Floats], Floats]  # of predictions [D, 1] and ages [1, 2A], broadcast to [D, 2A]
@@ -228,3 +230,34 @@ def derivation() -> tuple[Identity, ...]:
 def _multiples(values: Floats, step: float) -> bool:
     steps = values / step
     return bool(np.all(np.isfinite(steps)) and np.all(np.abs(steps - np.rint(steps)) < 1e-6))
+
+
+def _from_the_threshold() -> tuple[Identity, ...]:
+    """A later job that cannot be preempted from age C·r on, not from C times its own prediction."""
+    x, r, late, C = sympy.symbols("x r u C", positive=True)
+    left = sympy.Max(x - sympy.Min(late, C * r), 0)
+    return (Identity("C = 1, y = x: left when it passes r", left.subs(x, r + late).subs(C, 1), r),)
+
+
+def _preempted() -> tuple[Identity, ...]:
+    """With C = 0 a job that has started gives way to every r."""
+    x, r, late, C = sympy.symbols("x r u C", positive=True)
+    left = sympy.Max(x - sympy.Min(late, C * (r + late)), 0)
+    return (Identity("C = 0: a later job leaves what is beyond r", left.subs(C, 0), x - late),)
+
+
+CLAIMS = (
+    Claim(
+        name="priority-limits",
+        statement="SPRPT with preemption up to age C times the prediction is, at C = 0, shortest predicted job "
+        "first without preemption, and at C = 1 with true predictions SRPT: a larger job has r left when it passes "
+        "r, and a service is exposed to the load below what remains.",
+        assumptions=("M/G/1, preempt and resume", "the formula of SOAP (cited)"),
+        source="Scully, Harchol-Balter and Scheller-Wolf 2018; arXiv 2410.01035 and 2503.07545 (published; "
+        "recalled); both limits are our derivation",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"age counted from the threshold": _from_the_threshold, "C = 0 preempts": _preempted},
+        where="docs/models/priority.md",
+    ),
+)

@@ -29,9 +29,11 @@ import sympy
 from scipy.optimize import brentq
 
 from queueing.models.fluid import Alternating, Floats, Fluid, FullTile, MixedBudget, PrefillFirst
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.identity import Identity
 
-__all__ = ["Round", "Sliding", "derivation", "drift", "flow", "limit", "stationary"]
+__all__ = ["CLAIMS", "Round", "Sliding", "derivation", "drift", "flow", "limit", "stationary"]
 
 Sliding = MixedBudget | FullTile | PrefillFirst | Alternating
 
@@ -185,3 +187,36 @@ def _root(rising: Any, ahead: float) -> float:
     while rising(ahead) < 0:
         ahead *= 2
     return cast(float, brentq(rising, 0.0, ahead, xtol=1e-14)) if ahead else 0.0
+
+
+def _by_batches() -> tuple[Identity, ...]:
+    """Filippov's weights taken for shares of batches, not of time; and prompts that never decode."""
+    p, h, b, c, lam, c0, slope, D = sympy.symbols("p h b c lambda c0 delta D", positive=True)
+    share, chunk, tile = sympy.symbols("alpha T_c T_b", positive=True)
+    prefill, decoding = lam * p - c / chunk, lam * p
+    of_batches = (share * chunk * prefill + (1 - share) * tile * decoding) / (
+        share * chunk + (1 - share) * tile
+    )
+    empty = sympy.solve(sympy.numer(sympy.together(of_batches)), share)[0]
+    batch = lam * p * (c0 + slope * D) / (1 - lam * p * slope)
+    rest = sympy.solve(lam - h * D / (c0 + slope * (batch + D)), D)[0]
+    return (
+        Identity("share of prefill among batches", empty, lam * p * chunk / c),
+        Identity("mixed batches at rest, prompts alone", rest, lam * c0 / h / (1 - slope * lam * p)),
+        Identity("edge without the time of prompts", 1 / (p * chunk / c + tile / (h * b)), h * b / tile),
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="sliding-motion",
+        statement="At P = 0 full tiles prefill the share λp·T(c)/c of the time, which is Filippov's mixture; at D = "
+        "b prompts grow by p(λ - edge); mixed batches rest at D = λc0/(h(1 - δλ(p + 1/h))).",
+        assumptions=("T(x) = c0 + δx, outputs of constant hazard h", "many requests, then long ones"),
+        source="our derivation; Filippov 1988 and Utkin 1992 for sliding (published; recalled)",
+        kind=Kind.IDENTITY,
+        evidence=derivation,
+        controls={"shares of batches for shares of time": _by_batches},
+        where="docs/models/fluid.md",
+    ),
+)
