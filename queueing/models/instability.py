@@ -25,10 +25,12 @@ from math import comb
 from queueing.models.closed_form import ClosedForm
 from queueing.models.iteration_time import Affine, TileLaw
 from queueing.models.replay import ExactLaw
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.divergence import Divergence, Stretch
 from queueing.proofs.rational import exact
 
-__all__ = ["faster_transformer_path", "faster_transformer_rate", "vllm_path", "vllm_rate"]
+__all__ = ["CLAIMS", "faster_transformer_path", "faster_transformer_rate", "vllm_path", "vllm_rate"]
 
 ZERO = Fraction(0)
 
@@ -137,3 +139,43 @@ def _line(law: ExactLaw, most: int) -> tuple[Fraction, Fraction]:
     raise ValueError(
         f"the closed form needs t(n) affine up to {most} tokens; give a tile as large, or an affine law"
     )
+
+
+NODE = ExactLaw(TileLaw(8, 2.0**-6, 2.0**-12))
+LONG = (1, 1, 1, 1, 1, 1, 1, 9)  # decodes of a group
+
+
+def _paths() -> list[Divergence]:
+    return [
+        vllm_path(NODE, 2, 4, 8, Fraction(19, 20)),
+        faster_transformer_path(NODE, 8, LONG, Fraction(3, 4)),
+    ]
+
+
+def _bounded() -> list[Divergence]:
+    """At the load that is work while they run they do not grow; nor do full tiles at theirs."""
+    level = [
+        vllm_path(NODE, 2, 4, 8, Fraction(27, 35)),
+        faster_transformer_path(NODE, 8, LONG, Fraction(45, 73)),
+    ]
+    full = (Stretch(NODE.seconds(8), NODE.price * 8),)
+    return [*level, Divergence(Fraction(99, 100), full, Fraction(-1, 100))]
+
+
+CLAIMS = (
+    Claim(
+        name="unmixed-batching-diverges",
+        statement="Inside the capacity region, vLLM before chunked prefill falls behind by 5/28 s per second at "
+        "load 19/20 (8 places, 2 + 4 tokens), and FasterTransformer by 39/292 at load 3/4 (batches of 8, one answer "
+        "in eight of 9 decodes), in tiles of 8 tokens.",
+        assumptions=(
+            "arrivals as a fluid",
+            "the policies repeat the period (argued here, held against the policies by tests)",
+        ),
+        source="arXiv 2504.07347 names both (published; recalled); the paths are our derivation",
+        kind=Kind.RATIONAL,
+        evidence=_paths,
+        controls={"at the load that is work, and of full tiles": _bounded},
+        where="docs/models/stability.md",
+    ),
+)

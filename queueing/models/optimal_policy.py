@@ -22,7 +22,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -30,11 +30,13 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import MatrixRankWarning, spsolve
 
-from queueing.models.markov import SlottedSystem, mean_in_system
+from queueing.models.markov import Kind, SlottedSystem, mean_in_system
 from queueing.policy import Policy
+from queueing.proofs import certificate
 from queueing.proofs.bellman import BellmanPair, Step
+from queueing.proofs.claim import Claim
 
-__all__ = ["Gap", "decision_process", "gap", "optimal"]
+__all__ = ["CLAIMS", "Gap", "decision_process", "gap", "optimal"]
 
 Row = tuple[int, int, int]  # prefilled, decoded, class
 State = tuple[Row, ...]  # sorted
@@ -253,3 +255,47 @@ def _iterated(law: Any, cost: Any, slots: Any, first: Any) -> tuple[Any, Any]:
 def _ahead(step: Step, values: dict[State, Fraction]) -> Fraction:
     """Cost of a step, and the value of where it leads."""
     return step.cost + sum((p * values[after] for after, p in step.next.items()), ZERO)
+
+
+def _small() -> tuple[BellmanPair, BellmanPair]:
+    """Prompts of 2, outputs of 1 or 3; room for 4; two tokens a slot: who sees no lengths, and who does."""
+    kinds = (Kind(2, 1, Fraction(1, 6)), Kind(2, 3, Fraction(1, 6)))
+    system = SlottedSystem(kinds, room=4, slots=tuple(-(-n // 2) for n in range(1, 13)))
+    return optimal(system), optimal(system, informed=True)
+
+
+def _enclosures() -> list[BellmanPair]:
+    """Both pairs, with the bounds that the statement gives."""
+    bounds = (("0.826159", "0.826160"), ("0.817078", "0.817079"))
+    return [
+        replace(best, lower=Fraction(low), upper=Fraction(high))
+        for best, (low, high) in zip(_small(), bounds, strict=True)
+    ]
+
+
+def _altered() -> list[BellmanPair]:
+    """A thousandth more at least, a value moved, and the claim that who sees no lengths does as well as who does."""
+    blind, informed = _small()
+    more = Fraction(1, 1000)
+    state = next(iter(blind.values))
+    return [
+        replace(blind, lower=blind.lower + more, upper=blind.upper + more),
+        replace(blind, values={**blind.values, state: blind.values[state] + more}),
+        replace(blind, upper=informed.upper, lower=informed.lower),
+    ]
+
+
+CLAIMS = (
+    Claim(
+        name="optimal-policy-instance",
+        statement="With prompts of 2 and outputs of 1 or 3 tokens, each arriving with 1/6 a slot, room for 4 and "
+        "two tokens a slot, the least mean number in the system is between 0.826159 and 0.826160 over all "
+        "schedulers, and between 0.817078 and 0.817079 over those that know output lengths.",
+        assumptions=("slotted time, ample memory; who finds no room is lost",),
+        source="Howard 1960 and Jewell 1963 (published; recalled); the instance is our calculation",
+        kind=certificate.Kind.RATIONAL,
+        evidence=_enclosures,
+        controls={"a bound, a value and knowledge altered": _altered},
+        where="docs/models/optimal_policy.md",
+    ),
+)

@@ -13,9 +13,12 @@ from collections.abc import Hashable, Mapping
 from fractions import Fraction
 from typing import TypeVar
 
+from queueing.proofs.certificate import Certificate, Kind
+from queueing.proofs.claim import Claim
 from queueing.proofs.exact_chain import StationaryLaw
+from queueing.proofs.identity import Identity
 
-__all__ = ["certified_law", "stationary"]
+__all__ = ["CLAIMS", "certified_law", "stationary"]
 
 State = TypeVar("State", bound=Hashable)
 Number = TypeVar("Number", float, Fraction)
@@ -78,3 +81,44 @@ def _total(values: Mapping[State, Number]) -> Number:
     for value in rest:
         total = total + value
     return total
+
+
+def _queue() -> dict[int, dict[int, Fraction]]:
+    """A queue with room for 4: one comes with 1/3 a step, one leaves with 1/2."""
+    up, down = Fraction(1, 3), Fraction(1, 2)
+    rows: dict[int, dict[int, Fraction]] = {}
+    for n in range(5):
+        moves = ({n + 1: up} if n < 4 else {}) | ({n - 1: down} if n else {})
+        rows[n] = moves | {n: 1 - sum(moves.values(), Fraction(0))}
+    return rows
+
+
+def _geometric() -> list[Certificate]:
+    """Each step up the law shrinks by 2/3."""
+    found = certified_law(_queue())
+    ratios = [
+        Identity(f"from {n} to {n + 1}", found.law[n + 1] / found.law[n], Fraction(2, 3)) for n in range(4)
+    ]
+    return [found, *ratios]
+
+
+def _unbalanced() -> list[Certificate]:
+    """The uniform law; and two queues side by side, of which one is never left."""
+    uniform = StationaryLaw(_queue(), dict.fromkeys(range(5), Fraction(1, 5)))
+    apart = {n + 5: {m + 5: p for m, p in row.items()} for n, row in _queue().items()}
+    return [uniform, StationaryLaw(_queue() | apart, certified_law(_queue()).law)]
+
+
+CLAIMS = (
+    Claim(
+        name="stationary-law-of-a-queue",
+        statement="The queue with room for 4, arrivals of probability 1/3 and departures of 1/2 a step has one "
+        "stationary law, geometric of ratio 2/3.",
+        assumptions=("at most one of both in a step",),
+        source="classical; Grassmann, Taksar and Heyman 1985 for the elimination (recalled)",
+        kind=Kind.EXACT_CHAIN,
+        evidence=_geometric,
+        controls={"a uniform law, a law that is not the only one": _unbalanced},
+        where="docs/models/markov.md",
+    ),
+)
