@@ -53,10 +53,10 @@ def _optimum() -> list[Certificate]:
 
 
 def _altered() -> list[Certificate]:
-    """A place fewer; a price lowered; all engines to the class that pays more per request."""
+    """Five places; a price lowered; all engines to the class that pays more per request."""
     found = Optimum(program(), SHARES, PRICES)
     return [
-        replace(found, program=program(6)),
+        replace(found, program=program(5)),
         replace(found, y={**PRICES, "decode 1": F(49, 10)}),
         replace(found, x={"x 2": F(3, 4), "mixed 2": F(9, 2)}),
     ]
