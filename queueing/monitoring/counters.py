@@ -67,7 +67,7 @@ def counter_gap(events: RunEvents, cost: Cost, weights: Floats) -> Worst:
 
 
 def tournament(n: int) -> NDArray[np.int64]:
-    """A tree of matches among n clients with equal keys: who wins at node i plays at i // 2; client u starts at n + u."""
+    """A tree of matches among n clients of equal keys: who wins at node i plays at i // 2; client u starts at n + u."""
     tree = np.concatenate([np.zeros(n, np.int64), np.arange(n)])
     for i in range(n - 1, 0, -1):
         tree[i] = tree[2 * i]

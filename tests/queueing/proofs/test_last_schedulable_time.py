@@ -25,7 +25,7 @@ crowds = workloads(min_requests=3, max_requests=14, max_prompt=40, max_output=12
 
 
 def lateness(trace: Trace, policy: Slai) -> list[tuple[float, float]]:
-    """Of every decode: seconds from its last schedulable time, or last token if later, to its batch; the batch before."""
+    """Of every decode: seconds from its last schedulable time, or last token if later, to its batch; batch before."""
     its, entries = trace.iterations, trace.entries
     assert entries is not None
     busy = np.cumsum(its["seconds"])
