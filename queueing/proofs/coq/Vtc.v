@@ -1,4 +1,4 @@
-(** VTC with weights, for any rule of admission, with prompts charged whole or chunk by chunk, and any number of clients.
+(** VTC for any number of clients, with weights, any rule of admission, and prompts charged whole or chunk by chunk.
 
     The first system knows no tokens but charges: an admission charges now and commits to later, and if no admission
     makes what it charges and all that is committed exceed U, then U is the constant of every bound.  The second system
@@ -35,6 +35,9 @@ Section Charges.
   Variable k : nat -> Z.
   Hypothesis U_nonneg : 0 <= U.
   Hypothesis k_pos : forall i, 0 < k i.
+  (** What a lift to x makes of a counter: VTC takes Z.max, and only T3 and T4 need that it does not fall. *)
+  Variable raise : Z -> Z -> Z.
+  Hypothesis raised : forall a x, x <= raise a x <= Z.max a x.
 
   (** The counter to which a client that comes back is lifted: the least in Q, or that of the last to leave it. *)
   Definition lifts (s : state) (x : Z) : Prop :=
@@ -44,7 +47,7 @@ Section Charges.
   (** What each event leaves: u comes back and is lifted to x;  a is charged now and commits to later, and stays in Q if
       more of it waits;  of what is committed every client i is charged d i;  y of what a committed is not needed. *)
   Definition arrived (s : state) (u : nat) (x : Z) : state :=
-    {| c := set (c s) u (Z.max (c s u) x); R := R s; srv := srv s; Q := set (Q s) u true; v := x; last := last s |}.
+    {| c := set (c s) u (raise (c s u) x); R := R s; srv := srv s; Q := set (Q s) u true; v := x; last := last s |}.
   Definition admitted (s : state) (a : nat) (now later : Z) (stays : bool) : state :=
     {| c := set (c s) a (c s a + k a * now); R := set (R s) a (R s a + later); srv := set (srv s) a (srv s a + now);
        Q := set (Q s) a stays; v := c s a; last := if stays then last s else a |}.
@@ -97,8 +100,8 @@ Section Charges.
   Lemma two_fit s a b : inv s -> (a < N)%nat -> (b < N)%nat -> a <> b -> R s a + R s b <= sum N (R s).
   Proof. intros H. apply two_in_sum. intros i _. apply (J0 _ H). Qed.
 
-  (** How J5 is kept: sigma does not grow and the room does not shrink; or both grow, sigma by no more; or the room holds
-      what g committed; or g is not behind. *)
+  (** How J5 is kept: sigma does not grow and the room does not shrink; or both grow, sigma by no more; or the room
+      holds what g committed; or g is not behind. *)
   Lemma kept_less f g a b a' b' : Z.min (k f) (k g) * a <= k g * b -> a' <= a -> b <= b' ->
     Z.min (k f) (k g) * a' <= k g * b'.
   Proof.
@@ -146,6 +149,7 @@ Section Charges.
   Lemma inv_arrive s u x : inv s -> (u < N)%nat -> Q s u = false -> lifts s x -> inv (arrived s u x).
   Proof.
     intros H Hu Qu Lx. pose proof (lifted_above _ _ H Lx) as Up. pose proof (J1 _ H) as Fit.
+    pose proof (raised (c s u) x) as Ra.
     assert (J : forall i, (i < N)%nat -> 0 <= room (arrived s u x) i).
     { intros i Hi. pose proof (J3 _ H i Hi) as P. unfold room in *. cbn. at_client i u; [|lia].
       pose proof (k_mono u (R s u) U ltac:(pose proof (one_fits s u H Hu); lia)). lia. }
@@ -155,7 +159,8 @@ Section Charges.
     - intros None_. specialize (None_ u Hu). rewrite set_same in None_. discriminate.
     - intros f g Hf Hg E. pose proof (J5 _ H f g Hf Hg E) as P. pose proof (J f Hf) as Jf.
       destruct (Nat.eq_dec g u) as [->|Eg]; [apply kept_zero; [|exact Jf]; unfold sigma; cbn; rewrite set_same; lia|].
-      unfold sigma, room in *. cbn in *. elsewhere g u. at_client f u; [|apply (kept_more f g _ _ _ _ (x - v s) P); lia].
+      unfold sigma, room in *. cbn in *. elsewhere g u.
+      at_client f u; [|apply (kept_more f g _ _ _ _ (x - v s) P); lia].
       destruct (Z.le_gt_cases x (c s u)); [apply (kept_more u g _ _ _ _ (x - v s) P); lia|].
       apply (kept_room u g _ _ (R s g)); [apply (J0 _ H)|lia|].
       pose proof (k_mono u (R s u + R s g) U ltac:(pose proof (two_fit s u g H Hf Hg E); lia)). lia.
@@ -227,9 +232,11 @@ Section Charges.
 
   (** ** Service and counters *)
 
+  Hypothesis kept_debt : forall a x, a <= raise a x.
+
   (** Service is at most the change of the counter, which a lift raises. *)
   Lemma service_step s t i : step s t -> k i * (srv t i - srv s i) <= c t i - c s i.
-  Proof. destruct 1; cbn; try lia; [at_client i u|at_client i a]; lia. Qed.
+  Proof. destruct 1; cbn; try lia; [pose proof (kept_debt (c s u) x); at_client i u|at_client i a]; lia. Qed.
 
   (** Of a client that stays in Q, or out of it, it is the change. *)
   Lemma service_stays s t i : step s t -> Q s i = Q t i -> k i * (srv t i - srv s i) = c t i - c s i.
@@ -266,7 +273,7 @@ Section Charges.
       pose proof (floor_rises t u Ht St) as Up'. pose proof (J0 _ Ht g) as R0.
       pose proof (k_mono g 0 (R t g) R0) as R0'. pose proof (k_mono g _ _ B1) as B1'.
       destruct St as [w x Hw Qw Lx|a now later stays (Ha & Qa & _)|d D|a y Ha Hy]; cbn in *.
-      + at_client g w; [right; unfold sigma; lia|left; repeat split; auto; lia].
+      + pose proof (raised (c t w) x). at_client g w; [right; unfold sigma; lia|left; repeat split; auto; lia].
       + assert (g <> a) by congruence. elsewhere g a. left. repeat split; auto; lia.
       + left. repeat split; auto; lia.
       + left. at_client g a; repeat split; auto; lia.
@@ -286,7 +293,8 @@ Section Charges.
     run step (fun s => Q s f = true /\ Q s g = true) s t ->
     Z.abs (k f * (srv t f - srv s f) - k g * (srv t g - srv s g)) <= (k f + k g) * U.
   Proof.
-    intros H Hf Hg Run. pose proof (run_ends _ _ _ _ Run) as [[Qf Qg] [Qf' Qg']]. pose proof (inv_run _ _ _ H Run) as H'.
+    intros H Hf Hg Run. pose proof (run_ends _ _ _ _ Run) as [[Qf Qg] [Qf' Qg']].
+    pose proof (inv_run _ _ _ H Run) as H'.
     pose proof (service_waits (fun s => Q s f = true /\ Q s g = true) f s t ltac:(intros ? []; auto) Run).
     pose proof (service_waits (fun s => Q s f = true /\ Q s g = true) g s t ltac:(intros ? []; auto) Run).
     pose proof (charges_gap s f g H Hf Hg Qg). pose proof (charges_gap s g f H Hg Hf Qf).
@@ -300,7 +308,8 @@ Section Charges.
     intros H Hf Hg Run. pose proof (run_ends _ _ _ _ Run) as [Qf Qf']. pose proof (inv_run _ _ _ H Run) as H'.
     pose proof (k_pos f). pose proof (k_pos g).
     destruct (Nat.eq_dec f g) as [->|E]; [rewrite Z.sub_diag; apply Z.mul_nonneg_nonneg; lia|].
-    pose proof (service_nonneg _ _ _ f Run) as F. pose proof (service_waits (fun s => Q s f = true) f s t ltac:(auto) Run) as Wf.
+    pose proof (service_nonneg _ _ _ f Run) as F.
+    pose proof (service_waits (fun s => Q s f = true) f s t ltac:(auto) Run) as Wf.
     pose proof (k_mono f 0 (srv t f - srv s f) ltac:(lia)) as F'.
     assert (Rg : k g * R s g <= k g * U).
     { apply k_mono. pose proof (one_fits s g H Hg). pose proof (J1 _ H). lia. }
@@ -343,11 +352,13 @@ Section Tokens.
   Hypothesis k_pos : forall i, 0 < k i.
   Hypothesis scale : forall i, (i < N)%nat -> k i * weight i = P.
   Variable fits : tokens -> Z -> Z -> Prop.  (** the rule of admission, given the lengths of prompt and output *)
+  Variable raise : Z -> Z -> Z.
+  Hypothesis raised : forall a x, x <= raise a x <= Z.max a x.
 
   Definition at_once (inp : Z) : Z := if whole then inp else 0.
 
   Definition t_arrived (s : tokens) (u : nat) (x : Z) : tokens :=
-    {| core := arrived (core s) u x; w := w s; r := r s; m := m s |}.
+    {| core := arrived raise (core s) u x; w := w s; r := r s; m := m s |}.
   Definition t_admitted (s : tokens) (a : nat) (inp out : Z) (stays : bool) : tokens :=
     {| core := admitted k (core s) a (wp * at_once inp) (wp * (inp - at_once inp) + wq * out) stays;
        w := set (w s) a (w s a + (inp - at_once inp)); r := set (r s) a (r s a + out);
@@ -375,15 +386,18 @@ Section Tokens.
   Definition gain (s t : tokens) (i : nat) : Z := srv (core t) i - srv (core s) i.
   Definition waits (i : nat) (s : tokens) : Prop := Q (core s) i = true.
 
-  Record fair (U : Z) : Prop := {
-    (** L1: of clients that wait, service over weight, as the counters have it, differs by at most U/weight of the one
-        that is ahead. *)
+  Record fair_pairs (U : Z) : Prop := {
+    (** L1: of clients that wait, one is ahead by at most U over its weight. *)
     gap : forall s f g, reached s -> (f < N)%nat -> (g < N)%nat -> waits f s -> waits g s ->
       weight f * (c (core s) f - c (core s) g) <= P * U;
     (** T1: f and g wait all through a window: |W_f/f_f - W_g/f_g| <= U/f_f + U/f_g. *)
     two_backlogged : forall s t f g, reached s -> (f < N)%nat -> (g < N)%nat ->
       run tstep (fun s => waits f s /\ waits g s) s t ->
-      Z.abs (weight g * gain s t f - weight f * gain s t g) <= (weight f + weight g) * U;
+      Z.abs (weight g * gain s t f - weight f * gain s t g) <= (weight f + weight g) * U
+  }.
+
+  Record fair (U : Z) : Prop := {
+    pairs : fair_pairs U;
     (** T3: f waits all through a window, g is any client: W_g/f_g - W_f/f_f <= U/f_g + U/min(f_f, f_g). *)
     any_client : forall s t f g, reached s -> (f < N)%nat -> (g < N)%nat -> run tstep (waits f) s t ->
       weight f * gain s t g - weight g * gain s t f <= (weight f + Z.max (weight f) (weight g)) * U;
@@ -428,7 +442,7 @@ Section Tokens.
   Proof. intros E. induction n as [|n IH]; cbn; [lia|]. rewrite IH, E. lia. Qed.
 
   (** The tokens' system is the one of charges. *)
-  Lemma step_core U s t : within U -> kept s -> tstep s t -> step N U k (core s) (core t).
+  Lemma step_core U s t : within U -> kept s -> tstep s t -> step N U k raise (core s) (core t).
   Proof.
     intros W H St. destruct St as [u x|a inp out stays Least Hin Hout Fit|d D|d D|a x y Ha Hx Hy Left].
     - apply arrive; auto.
@@ -446,7 +460,7 @@ Section Tokens.
   Proof. intros H. induction 1 as [|t u _ Ht St _]; eauto using kept_step. Qed.
 
   Lemma run_core U (G : state -> Prop) s t : within U -> kept s -> run tstep (fun s => G (core s)) s t ->
-    run (step N U k) G (core s) (core t).
+    run (step N U k raise) G (core s) (core t).
   Proof.
     intros W H. induction 1 as [|t u Run IH St Gu]; [apply here; auto|].
     eapply further; [exact IH| |exact Gu]. apply (step_core U); auto. eapply kept_run; eauto.
@@ -455,7 +469,7 @@ Section Tokens.
   Lemma reached_inv U s : 0 <= U -> within U -> reached s -> kept s /\ inv N U k (core s).
   Proof.
     intros U0 W Re. split; [apply (kept_run _ _ _ kept_empty Re)|].
-    eapply inv_run; [exact k_pos|apply (inv_zero N U k U0 k_pos)|].
+    eapply inv_run; [exact k_pos|exact raised|apply (inv_zero N U k U0 k_pos)|].
     apply (run_core U (fun _ => True) empty s W kept_empty). exact Re.
   Qed.
 
@@ -475,46 +489,56 @@ Section Tokens.
     rewrite Ef, Eg in E. lia.
   Qed.
 
-  (** Any rule of admission with the constant U: service over weight of waiting clients differs by at most U/f_f + U/f_g
-      in any window, and so on.  Assumptions: prices wp, wq >= 0, positive weights, no preemption.  Published for weights
-      1 and reservation (factors 1, 2, 4 recalled); our derivation. *)
+  (** Any rule of admission with the constant U, and any lift that raises to x what is below it: the service over weight
+      of waiting clients differs by at most U/f_f + U/f_g in any window.  Assumptions: prices wp, wq >= 0, positive
+      weights, no preemption.  Published for weights 1 and reservation, with another constant; our derivation. *)
+  Theorem vtc_waiting U : 0 <= U -> within U -> fair_pairs U.
+  Proof.
+    intros U0 W. split.
+    - intros s f g Re Hf Hg _ Wg. pose proof (reached_inv U s U0 W Re) as [_ I].
+      pose proof (charges_gap N U k k_pos _ f g I Hf Hg Wg) as B. pose proof (scale f Hf) as E.
+      apply (Z.mul_le_mono_nonneg_l _ _ (weight f)) in B; [|pose proof (weight_pos f); lia].
+      replace (weight f * (k f * U)) with (k f * weight f * U) in B by ring. rewrite E in B. exact B.
+    - intros s t f g Re Hf Hg Run. pose proof (reached_inv U s U0 W Re) as [H I].
+      pose proof (charges_two_backlogged N U k k_pos raise raised _ _ f g I Hf Hg
+        (run_core U (fun s => Q s f = true /\ Q s g = true) s t W H Run)) as B.
+      fold (gain s t f) (gain s t g) in B.
+      pose proof (unscale f g (gain s t f) (gain s t g) U Hf Hg).
+      pose proof (unscale g f (gain s t g) (gain s t f) U Hg Hf). lia.
+  Qed.
+
+  Hypothesis kept_debt : forall a x, a <= raise a x.
+
+  (** If lifts never lower a counter: every bound.  Published with factors 1, 2, 4 (recalled); our derivation. *)
   Theorem vtc_any_admission U : 0 <= U -> within U -> fair U.
   Proof.
     intros U0 W.
     assert (T3 : forall s t f g, reached s -> (f < N)%nat -> (g < N)%nat -> run tstep (waits f) s t ->
       weight f * gain s t g - weight g * gain s t f <= (weight f + Z.max (weight f) (weight g)) * U).
     { intros s t f g Re Hf Hg Run. pose proof (reached_inv U s U0 W Re) as [H I].
-      pose proof (charges_any_client N U k U0 k_pos _ _ f g I Hf Hg
+      pose proof (charges_any_client N U k U0 k_pos raise raised kept_debt _ _ f g I Hf Hg
         (run_core U (fun s => Q s f = true) s t W H Run)) as B. fold (gain s t f) (gain s t g) in B.
       pose proof (scale f Hf) as Ef. pose proof (scale g Hg) as Eg.
       pose proof (k_pos f). pose proof (k_pos g). pose proof (weight_pos f). pose proof (weight_pos g).
       destruct (Z.le_gt_cases (k f) (k g)) as [K|K].
       - assert (weight g <= weight f) by nia. rewrite Z.max_r in B by lia. rewrite Z.max_l by lia.
-        apply (Z.mul_le_mono_pos_l _ _ P); [nia|].
-        assert (E : weight f * weight g * (k g * gain s t g - k f * gain s t f)
-          <= weight f * weight g * ((k g + k g) * U)) by (apply Z.mul_le_mono_nonneg_l; nia).
-        replace (weight f * weight g * (k g * gain s t g - k f * gain s t f)) with
-          (k g * weight g * weight f * gain s t g - k f * weight f * weight g * gain s t f) in E by ring.
-        replace (weight f * weight g * ((k g + k g) * U)) with
-          (k g * weight g * weight f * U + k g * weight g * weight f * U) in E by ring.
-        rewrite Ef, Eg in E. lia.
+        apply (Z.mul_le_mono_pos_l _ _ (k g)); [lia|].
+        apply (Z.mul_le_mono_nonneg_l _ _ (weight f)) in B; [|lia].
+        replace (k g * (weight f * gain s t g - weight g * gain s t f)) with
+          (k g * weight f * gain s t g - k g * weight g * gain s t f) by ring.
+        rewrite Eg, <- Ef. lia.
       - assert (weight f <= weight g) by nia. rewrite Z.max_l in B by lia. rewrite Z.max_r by lia.
         pose proof (unscale g f (gain s t g) (gain s t f) U Hg Hf). lia. }
-    split.
-    - intros s f g Re Hf Hg _ Wg. pose proof (reached_inv U s U0 W Re) as [_ I].
-      pose proof (charges_gap N U k k_pos _ f g I Hf Hg Wg) as B. pose proof (scale f Hf) as E.
-      apply (Z.mul_le_mono_nonneg_l _ _ (weight f)) in B; [|pose proof (weight_pos f); lia].
-      replace (weight f * (k f * U)) with (k f * weight f * U) in B by ring. rewrite E in B. exact B.
-    - intros s t f g Re Hf Hg Run. pose proof (reached_inv U s U0 W Re) as [H I].
-      pose proof (charges_two_backlogged N U k k_pos _ _ f g I Hf Hg
-        (run_core U (fun s => Q s f = true /\ Q s g = true) s t W H Run)) as B.
-      fold (gain s t f) (gain s t g) in B.
-      pose proof (unscale f g (gain s t f) (gain s t g) U Hf Hg).
-      pose proof (unscale g f (gain s t g) (gain s t f) U Hg Hf). lia.
-    - exact T3.
-    - intros s t f g Re Hf Hg Run E. pose proof (T3 s t f g Re Hf Hg Run) as B. rewrite E in B. lia.
+    split; [apply vtc_waiting; auto|exact T3|].
+    intros s t f g Re Hf Hg Run E. pose proof (T3 s t f g Re Hf Hg Run) as B. rewrite E in B. lia.
   Qed.
 End Tokens.
+
+Arguments gap {N wp wq whole weight k P fits raise U}.
+Arguments two_backlogged {N wp wq whole weight k P fits raise U}.
+Arguments pairs {N wp wq whole weight k P fits raise U}.
+Arguments any_client {N wp wq whole weight k P fits raise U}.
+Arguments dispatch {N wp wq whole weight k P fits raise U}.
 
 (** Any positive whole weights will do: there is a common unit. *)
 Lemma unit_exists n (weight : nat -> Z) : (forall i, 0 < weight i) ->
@@ -530,6 +554,12 @@ Proof.
 Qed.
 
 (** * Rules of admission *)
+
+Lemma max_raised a x : x <= Z.max a x <= Z.max a x.
+Proof. lia. Qed.
+
+Lemma max_keeps a x : a <= Z.max a x.
+Proof. lia. Qed.
 
 Section Rules.
   Variable N : nat.
@@ -562,9 +592,9 @@ Section Rules.
   Qed.
 
   (** Whole prompts and reservation: U*.  Published with another constant; our derivation. *)
-  Theorem vtc_reserved M L : 0 <= L <= M -> fair N wp wq true weight k P (reserve M L) (Ustar M L).
+  Theorem vtc_reserved M L : 0 <= L <= M -> fair N wp wq true weight k P (reserve M L) Z.max (Ustar M L).
   Proof.
-    intros Len. apply vtc_any_admission; auto; unfold Ustar.
+    intros Len. apply vtc_any_admission; auto using max_raised, max_keeps; unfold Ustar.
     - apply Z.add_nonneg_nonneg; apply Z.mul_nonneg_nonneg; lia.
     - intros s inp out H Hin Hout [Short Fit]. destruct (sum_held true s H) as (_ & R0 & Le & W0).
       rewrite W0 in * by reflexivity.
@@ -574,9 +604,9 @@ Section Rules.
   Qed.
 
   (** Prompts charged chunk by chunk, and reservation: max(wp, wq) M, for prompts of any length.  Our derivation. *)
-  Theorem vtc_chunked M L : 0 <= M -> fair N wp wq false weight k P (reserve M L) (Z.max wp wq * M).
+  Theorem vtc_chunked M L : 0 <= M -> fair N wp wq false weight k P (reserve M L) Z.max (Z.max wp wq * M).
   Proof.
-    intros Pos. apply vtc_any_admission; auto; [apply Z.mul_nonneg_nonneg; lia|].
+    intros Pos. apply vtc_any_admission; auto using max_raised, max_keeps; [apply Z.mul_nonneg_nonneg; lia|].
     intros s inp out H Hin Hout [_ Fit]. destruct (sum_held false s H) as (W0 & R0 & Le & _).
     assert (wp * (sum N (w s) + inp) <= Z.max wp wq * (sum N (w s) + inp)) by (apply Z.mul_le_mono_nonneg_r; lia).
     assert (wq * (sum N (r s) + out) <= Z.max wp wq * (sum N (r s) + out)) by (apply Z.mul_le_mono_nonneg_r; lia).
@@ -585,8 +615,8 @@ Section Rules.
   Qed.
 
   (** No memory, a bound U_A on what an admission makes charged and committed.  Our derivation. *)
-  Theorem vtc_bounded whole U : 0 <= U -> fair N wp wq whole weight k P (bounded U) U.
-  Proof. intros. apply vtc_any_admission; auto. intros s inp out _ _ _ F. exact F. Qed.
+  Theorem vtc_bounded whole U : 0 <= U -> fair N wp wq whole weight k P (bounded U) Z.max U.
+  Proof. intros. apply vtc_any_admission; auto using max_raised, max_keeps. intros s inp out _ _ _ F. exact F. Qed.
 End Rules.
 
 (** * Equal weights, whole prompts, reservation *)
@@ -598,35 +628,35 @@ Section Equal.
   Hypothesis wq_nonneg : 0 <= wq.
   Hypothesis lengths : 0 <= L <= M.
 
-  Definition plain : tokens -> tokens -> Prop := tstep N wp wq true (fun _ => 1) (reserve N M L).
+  Definition plain : tokens -> tokens -> Prop := tstep N wp wq true (fun _ => 1) (reserve N M L) Z.max.
   Definition plain_reached (s : tokens) : Prop := run plain (fun _ => True) empty s.
 
-  Lemma plain_fair : fair N wp wq true (fun _ => 1) (fun _ => 1) 1 (reserve N M L) (Ustar wp wq M L).
+  Lemma plain_fair : fair N wp wq true (fun _ => 1) (fun _ => 1) 1 (reserve N M L) Z.max (Ustar wp wq M L).
   Proof. apply vtc_reserved; auto; intros; lia. Qed.
 
   (** L1: counters of waiting clients differ by at most U*.  Published with another constant (recalled). *)
   Corollary vtc_gap s f g : plain_reached s -> (f < N)%nat -> (g < N)%nat -> waits f s -> waits g s ->
     c (core s) f - c (core s) g <= Ustar wp wq M L.
-  Proof. intros Re Hf Hg Wf Wg. pose proof (gap _ _ _ _ _ _ _ _ _ plain_fair s f g Re Hf Hg Wf Wg) as B. cbv beta in B. lia. Qed.
+  Proof. intros Re Hf Hg Wf Wg. pose proof (gap (pairs plain_fair) s f g Re Hf Hg Wf Wg) as B. cbv beta in B. lia. Qed.
 
   (** T1: clients that wait all through a window.  Published with another constant. *)
   Corollary vtc_2U s t f g : plain_reached s -> (f < N)%nat -> (g < N)%nat ->
     run plain (fun s => waits f s /\ waits g s) s t -> Z.abs (gain s t f - gain s t g) <= 2 * Ustar wp wq M L.
   Proof.
-    intros Re Hf Hg Run. pose proof (two_backlogged _ _ _ _ _ _ _ _ _ plain_fair s t f g Re Hf Hg Run) as B.
+    intros Re Hf Hg Run. pose proof (two_backlogged (pairs plain_fair) s t f g Re Hf Hg Run) as B.
     cbv beta in B. lia.
   Qed.
 
   (** T3: any client g against one that waits all through a window.  Published with factor 4 (recalled). *)
   Corollary vtc_any_2U s t f g : plain_reached s -> (f < N)%nat -> (g < N)%nat -> run plain (waits f) s t ->
     gain s t g - gain s t f <= 2 * Ustar wp wq M L.
-  Proof. intros Re Hf Hg Run. pose proof (any_client _ _ _ _ _ _ _ _ _ plain_fair s t f g Re Hf Hg Run) as B. cbv beta in B. lia. Qed.
+  Proof. intros Re Hf Hg Run. pose proof (any_client plain_fair s t f g Re Hf Hg Run) as B. cbv beta in B. lia. Qed.
 
   (** T4: while f waits and gets nothing, any client g gets at most 2U*.  Published as 2(n - 1)U for all together
       (recalled). *)
   Corollary vtc_dispatch s t f g : plain_reached s -> (f < N)%nat -> (g < N)%nat -> run plain (waits f) s t ->
     gain s t f = 0 -> gain s t g <= 2 * Ustar wp wq M L.
-  Proof. intros Re Hf Hg Run E. pose proof (dispatch _ _ _ _ _ _ _ _ _ plain_fair s t f g Re Hf Hg Run E) as B. cbv beta in B. lia. Qed.
+  Proof. intros Re Hf Hg Run E. pose proof (dispatch plain_fair s t f g Re Hf Hg Run E) as B. cbv beta in B. lia. Qed.
 End Equal.
 
 (** * Tightness *)
@@ -634,8 +664,8 @@ End Equal.
 Lemma run_trans {A} step P (a b d : A) : run step P a b -> run step P b d -> run step P a d.
 Proof. intros H. induction 1; [exact H|]. eapply further; eauto. Qed.
 
-(** Two clients whose requests of x and M - x tokens fill the memory: 0 is served once, the window opens, and 1 is served
-    twice, since ties are free. *)
+(** Two clients whose requests of x and M - x tokens fill the memory: 0 is served once, the window opens, and 1 is
+    served twice, since ties are free. *)
 Section Tight.
   Variables M L wp wq x : Z.
   Hypothesis lengths : 0 <= x <= L /\ L <= M.
@@ -661,8 +691,9 @@ Section Tight.
     { intros i Hi. unfold set. destruct (Nat.eqb i u); [reflexivity|]. destruct i as [|[|i]]; auto; lia. }
     assert (B : both (served u s)) by (split; apply Q2; lia).
     split; [|split; [exact B|split; [|split]]].
-    - eapply further; [eapply further; [eapply further; [apply here; split; assumption|apply t_admit|split; apply Q2; lia]
-        |apply t_decode|split; apply Q2; lia]|apply t_finish|exact B].
+    - eapply further; [|apply t_finish|exact B].
+      eapply further; [|apply t_decode|split; apply Q2; lia].
+      eapply further; [apply here; split; assumption|apply t_admit|split; apply Q2; lia].
       + repeat split; [exact Hu|destruct u as [|[|u]]; auto; lia|].
         intros [|[|i]] Hi _; auto; lia.
       + lia.
@@ -682,7 +713,7 @@ Section Tight.
       apply Nat.eqb_eq in E. subst i. unfold cost. lia.
   Qed.
 
-  Definition begins : tokens := t_arrived (t_arrived empty 0 0) 1 0.
+  Definition begins : tokens := t_arrived Z.max (t_arrived Z.max empty 0 0) 1 0.
   Definition opens : tokens := served 0 begins.
   Definition ends : tokens := served 1 (served 1 opens).
 
@@ -732,6 +763,7 @@ Qed.
 Print Assumptions charges_gap.
 Print Assumptions charges_two_backlogged.
 Print Assumptions charges_any_client.
+Print Assumptions vtc_waiting.
 Print Assumptions vtc_any_admission.
 Print Assumptions unit_exists.
 Print Assumptions vtc_reserved.
