@@ -1,7 +1,7 @@
-"""Kernel proofs of VTC's bounds, for any number of clients: the source Counters.v.
+"""Kernel proofs of VTC's bounds, for any number of clients: the sources Counters.v and Vtc.v.
 
-The system is that of :mod:`queueing.models.vtc` with linear costs, weights 1 and no predictions; requests may end
-early.
+The system is that of :mod:`queueing.models.vtc` with linear costs and no predictions; requests may end early.
+Counters.v has weights 1 and admission by reservation; Vtc.v weights, any rule of admission, and charges by chunks.
 
 Source: Sheng et al., OSDI 2024, arXiv 2401.00588 (bounds with max(wp·L, wq·M) and factors 1, 2, 4, recalled); constants
 and proofs are our derivation.
@@ -42,9 +42,9 @@ WEAKENED = {
 }
 
 
-def _proved(*theorems: str) -> Evidence:
+def _proved(*theorems: str, file: str = "Counters") -> Evidence:
     def evidence() -> Iterable[Certificate]:
-        return [KernelProof("Counters", theorem) for theorem in theorems]
+        return [KernelProof(file, theorem) for theorem in theorems]
 
     return evidence
 
@@ -52,6 +52,13 @@ def _proved(*theorems: str) -> Evidence:
 def _weakened(theorem: str, name: str) -> Evidence:
     def evidence() -> Iterable[Certificate]:
         return [KernelProof("Counters", theorem, (WEAKENED[name],))]
+
+    return evidence
+
+
+def _altered(theorem: str, old: str, new: str) -> Evidence:
+    def evidence() -> Iterable[Certificate]:
+        return [KernelProof("Vtc", theorem, ((old, new),))]
 
     return evidence
 
@@ -93,6 +100,45 @@ CLAIMS = (
         ASSUMED,
         _proved("vtc_any_client", "vtc_dispatch"),
         {"a lift may lower": _weakened("vtc_any_client", "a lift may lower")},
+        PAGE,
+    ),
+    Claim(
+        "vtc-kernel-weighted",
+        "With weights, services divided by them differ by at most U*/f_f + U*/f_g while f and g wait, and any g is "
+        "ahead of an f that waits by at most U*/f_g + U*/min(f_f, f_g); 2U* is met for all lengths and prices.",
+        SOURCE,
+        Kind.KERNEL,
+        ASSUMED,
+        _proved("vtc_reserved", "vtc_tight", file="Vtc"),
+        {
+            "not all commitments count": _altered(
+                "vtc_reserved", "now + sum N (R s) + later <= U ->", "now + later <= U ->"
+            )
+        },
+        PAGE,
+    ),
+    Claim(
+        "vtc-kernel-any-admission",
+        "The bounds hold with U the most that an admission charges and leaves committed, whatever rule admits.",
+        "our derivation",
+        Kind.KERNEL,
+        ("no preemption; a prompt is charged when it is admitted, or committed to and charged by chunks",),
+        _proved("vtc_any_admission", file="Vtc"),
+        {
+            "a lift that does not lift": _altered(
+                "vtc_any_admission", "x <= raise a x <= Z.max a x.", "raise a x <= Z.max a x."
+            )
+        },
+        PAGE,
+    ),
+    Claim(
+        "vtc-kernel-chunked",
+        "With prompts charged chunk by chunk the bounds hold with max(wp, wq)·M.",
+        "our derivation",
+        Kind.KERNEL,
+        ASSUMED,
+        _proved("vtc_chunked", file="Vtc"),
+        {"wq·M": _altered("vtc_chunked", "(Z.max wp wq * M).", "(wq * M).")},
         PAGE,
     ),
 )
