@@ -591,16 +591,27 @@ Section Rules.
     intros E. pose proof (K1 _ _ _ _ H E n). pose proof (W0 E). lia.
   Qed.
 
+  Lemma reserve_within M L : 0 <= L <= M -> within N wp wq true (reserve M L) (Ustar M L).
+  Proof.
+    intros Len s inp out H Hin Hout [Short Fit]. unfold Ustar. destruct (sum_held true s H) as (_ & R0 & Le & W0).
+    rewrite W0 in * by reflexivity.
+    assert (wq * (sum N (r s) + out) <= wq * (M - inp)) by (apply Z.mul_le_mono_nonneg_l; lia).
+    assert ((wp - wq) * inp <= Z.max 0 (wp - wq) * inp) by (apply Z.mul_le_mono_nonneg_r; lia).
+    assert (Z.max 0 (wp - wq) * inp <= Z.max 0 (wp - wq) * L) by (apply Z.mul_le_mono_nonneg_l; lia). lia.
+  Qed.
+
   (** Whole prompts and reservation: U*.  Published with another constant; our derivation. *)
   Theorem vtc_reserved M L : 0 <= L <= M -> fair N wp wq true weight k P (reserve M L) Z.max (Ustar M L).
   Proof.
-    intros Len. apply vtc_any_admission; auto using max_raised, max_keeps; unfold Ustar.
-    - apply Z.add_nonneg_nonneg; apply Z.mul_nonneg_nonneg; lia.
-    - intros s inp out H Hin Hout [Short Fit]. destruct (sum_held true s H) as (_ & R0 & Le & W0).
-      rewrite W0 in * by reflexivity.
-      assert (wq * (sum N (r s) + out) <= wq * (M - inp)) by (apply Z.mul_le_mono_nonneg_l; lia).
-      assert ((wp - wq) * inp <= Z.max 0 (wp - wq) * inp) by (apply Z.mul_le_mono_nonneg_r; lia).
-      assert (Z.max 0 (wp - wq) * inp <= Z.max 0 (wp - wq) * L) by (apply Z.mul_le_mono_nonneg_l; lia). lia.
+    intros Len. apply vtc_any_admission; auto using max_raised, max_keeps, reserve_within. unfold Ustar.
+    apply Z.add_nonneg_nonneg; apply Z.mul_nonneg_nonneg; lia.
+  Qed.
+
+  (** Where a lift may lower a counter, the bounds between waiting clients hold still. *)
+  Theorem vtc_lowered M L : 0 <= L <= M -> fair_pairs N wp wq true weight k P (reserve M L) (fun _ x => x) (Ustar M L).
+  Proof.
+    intros Len. apply vtc_waiting; auto using reserve_within; [lia|]. unfold Ustar.
+    apply Z.add_nonneg_nonneg; apply Z.mul_nonneg_nonneg; lia.
   Qed.
 
   (** Prompts charged chunk by chunk, and reservation: max(wp, wq) M, for prompts of any length.  Our derivation. *)
@@ -767,6 +778,7 @@ Print Assumptions vtc_waiting.
 Print Assumptions vtc_any_admission.
 Print Assumptions unit_exists.
 Print Assumptions vtc_reserved.
+Print Assumptions vtc_lowered.
 Print Assumptions vtc_chunked.
 Print Assumptions vtc_bounded.
 Print Assumptions vtc_gap.
