@@ -51,8 +51,10 @@ class Claim:
     def __post_init__(self) -> None:
         proof = self.kind in PROOFS
         if proof and (self.evidence is None or not self.controls):
-            raise ValueError(f"the claim {self.name} is a {self.kind} proof; give its evidence and a control")
-        if not proof and self.evidence is not None:
+            raise ValueError(
+                f"the claim {self.name} is proved ({self.kind}); give its evidence and a control"
+            )
+        if not proof and (self.evidence is not None or self.controls):
             raise ValueError(f"the claim {self.name} is {self.kind} and no proof; it can have no certificate")
         if self.kind in (Kind.TESTED, Kind.MEASURED) and not self.where:
             raise ValueError(f"the claim {self.name} is {self.kind}; say where")

@@ -248,5 +248,6 @@ CLAIMS = (
             "nothing ever happens": _nothing_happens,
             **{name: partial(_broken, name) for name in mutants()},
         },
+        where="docs/policies/deficit_round_robin.md",
     ),
 )

@@ -196,8 +196,11 @@ def test_what_is_not_ok_says_why(claim: Claim, ok: bool | None, reason: str):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Claim("x", "x", "", Kind.SOLVER), "is a solver proof; give its evidence and a control"),
-        (lambda: Claim("x", "x", "", Kind.IDENTITY, evidence=list), "is a identity proof; give its evidence"),
+        (lambda: Claim("x", "x", "", Kind.SOLVER), "is proved (solver); give its evidence and a control"),
+        (
+            lambda: Claim("x", "x", "", Kind.IDENTITY, evidence=list),
+            "is proved (identity); give its evidence",
+        ),
         (
             lambda: Claim("x", "x", "", Kind.OPEN, evidence=list),
             "is open and no proof; it can have no certificate",
