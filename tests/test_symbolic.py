@@ -22,7 +22,7 @@ pytest.importorskip("hypothesis_crosshair_provider", reason="needs hypothesis-cr
 
 symbolic = settings(
     backend="crosshair",
-    max_examples=40,
+    max_examples=15,
     deadline=None,
     database=None,
     derandomize=False,

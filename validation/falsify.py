@@ -54,7 +54,7 @@ MEMORY = 6  # tokens
 TILE = 4  # tokens that a batch should hold if it could
 CLIENTS = 3
 SHAPES = ((1, 1), (1, 3), (4, 1), (1, MEMORY - 1))  # prompt and output tokens
-PHASES = (2, 4, 16)  # requests of a phase; what grows with the longest is not bounded
+PHASES = (2, 16)  # requests of a phase; what grows with the longest is not bounded
 ENOUGH, SHRUNK = 20, 2  # patterns that break a property; of them, those that are made smaller
 # a block more than any request needs, which admission by the prompt leaves free
 SYSTEM = System(
@@ -259,6 +259,11 @@ def fair(run: Run) -> str:
     """Two clients that wait differ by at most 2U* in service, and nobody gets more than 2U* beyond one that waits."""
     if run.trace is None or run.trace.requests["preemptions"].any():
         return ""
+    charged = [
+        sum(SETTING.h(s.prompt, s.output) for s in run.case.requests if s.client == u) for u in range(CLIENTS)
+    ]
+    if max(charged) <= 2 * SETTING.bound:
+        return ""  # nobody asked for so much
     windows = _Seen(SETTING).of(run.trace)
     worst = max(windows.both, windows.anyone)
     if worst <= 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policies import Fcfs, Lift, Sarathi, Slai, Vllm, Vtc
+from policies import Fcfs, Lift, Sarathi, Slai, Vtc
 from queueing.policy import Policy
 from validation.falsify import PROPERTIES, Case, Finding, Sent, exhaustive, falsify, phases, served
 from validation.policy_file import load_policy, tried
@@ -38,7 +38,6 @@ def verdicts(policy: Policy, *names: str, depth: int = 2, python: bool = False) 
         (Fcfs(), {"contract", "memory", "order", "no-starvation"}, {"fair", "vtc"}),
         (Vtc(lift=Lift.NEVER), {"contract", "memory"}, {"fair", "vtc", "no-starvation"}),
         (Sarathi(), {"contract", "work-conserving", "stall-free", "no-starvation"}, {"memory", "fair"}),
-        (Vllm(), {"contract", "order"}, {"stall-free", "bounded-stalls", "memory"}),
         (Slai(), {"contract", "work-conserving"}, {"order", "no-starvation"}),
     ],
     ids=lambda value: value.name if isinstance(value, Policy) else "",

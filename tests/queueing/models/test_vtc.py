@@ -36,8 +36,8 @@ from queueing.models.vtc import (
 
 EXAMPLES = settings().max_examples
 ENOUGH, FEWER = (
-    settings(max_examples=k * EXAMPLES, stateful_step_count=30) for k in (5, 2)
-)  # 500 and 200 in ci
+    settings(max_examples=k * EXAMPLES, stateful_step_count=30) for k in (5, 1)
+)  # 500 and 100 in ci
 
 LINEAR = [(1, 1), (1, 2), (0, 1), (1, 4), (2, 1), (5, 1)]
 WEIGHTS = [(1,), (1, Fraction(1, 2), 3, Fraction(2, 3)), (Fraction(1, 4), 2)]
