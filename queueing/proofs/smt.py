@@ -70,6 +70,8 @@ def ask_cvc5(script: str, seconds: float) -> Answer:
         if command.isNull():
             break
         said = str(command.invoke(solver, symbols)).strip()
+        if said.startswith("(error"):
+            raise ValueError(f"cvc5 does not understand the script: {said}")
         if said in ("sat", "unsat", "unknown"):
             answer = said
     if answer != "sat":
