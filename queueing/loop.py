@@ -39,6 +39,7 @@ from queueing.books import (
     DURATION,
     FINISHED,
     HAVE,
+    HELD,
     HOLDING,
     HOLDS,
     HOLDS_AT_ONCE,
@@ -385,9 +386,61 @@ def record(k, now, seconds, tokens, decodes, context, batch, b, limits):
 
 
 @specialised
+def begin(k, more, plan, p, memory, b, limits):
+    """Let the policy of idle node `k` plan a batch now, check it, and give it its KV blocks; the desk then holds it.
+
+    Returns (code, tokens, decodes, context, chunks): DONE with a batch to execute, HELD where the policy holds, or what
+    stops the loop.
+    """
+    now = b.nodes.clock[k]
+    width = b.desks.request.shape[1]
+    if b.cursor[ROWS] == b.log.start.size:
+        return LOG_FULL, 0, 0, 0, 0
+    if limits.record_entries and b.cursor[ROW_ENTRIES] + 2 * width > b.entries.request.size:
+        return LOG_FULL, 0, 0, 0, 0
+    if not make_room(k, b, b.nodes.running[k]):
+        return QUEUE_FULL, 0, 0, 0, 0
+    b.count[k, :] = 0
+    b.count[k, FREE] = b.nodes.free[k]
+    b.nodes.hold[k] = math.nan
+    batch = desk(k, b)
+    plan(p, memory, look(k, b, limits), batch)
+    entries = batch.count[ENTRIES]
+    if not (0 <= entries <= width and 0 <= batch.count[VICTIMS] <= width):
+        return breach(b, COUNTING, k, b.nodes.iterations[k], NOBODY, width, entries), 0, 0, 0, 0
+    if batch.count[OVERFLOW] != 0:
+        return breach(b, PLACES, k, b.nodes.iterations[k], NOBODY, width, width + 1), 0, 0, 0, 0
+    code = evict(k, batch, b)
+    if code != DONE:
+        return code, 0, 0, 0, 0
+    if entries == 0:
+        if batch.count[VICTIMS] > 0:
+            return breach(b, PROGRESS, k, b.nodes.iterations[k], batch.victim[0], 0, 0), 0, 0, 0, 0
+        resume = batch.until[0]
+        if not resume > now or (math.isinf(resume) and not more):
+            return breach(b, PROGRESS, k, b.nodes.iterations[k], NOBODY, 0, 0), 0, 0, 0, 0
+        b.nodes.until[k] = resume
+        b.nodes.state[k] = HOLDING
+        return HELD, 0, 0, 0, 0
+    return allocate(k, now, batch, b, limits)
+
+
+@kernel
+def launch(k, seconds, tokens, decodes, context, b, limits):
+    """The batch on the desk of node `k` takes so many seconds from now: log it, and keep the node busy."""
+    if not (seconds > 0.0 and seconds < math.inf):
+        return breach(b, DURATION, k, b.nodes.iterations[k], NOBODY, 0, tokens)
+    now = b.nodes.clock[k]
+    record(k, now, seconds, tokens, decodes, context, desk(k, b), b, limits)
+    b.nodes.planned[k] = seconds
+    b.nodes.until[k] = now + seconds
+    b.nodes.state[k] = BUSY
+    return DONE
+
+
+@specialised
 def advance(k, until, more, plan, p, memory, law, law_p, b, limits):
     """Run node `k` up to time `until`: finish what ends by then, start what starts before."""
-    width = b.desks.request.shape[1]
     while True:
         if b.nodes.state[k] != IDLE:
             if b.nodes.state[k] == HOLDING and math.isinf(b.nodes.until[k]) and not more:
@@ -399,52 +452,22 @@ def advance(k, until, more, plan, p, memory, law, law_p, b, limits):
             else:
                 b.nodes.clock[k] = b.nodes.until[k]
                 b.nodes.state[k] = IDLE
-        now = b.nodes.clock[k]
-        if now >= until or b.nodes.unfinished[k] == 0:
+        if b.nodes.clock[k] >= until or b.nodes.unfinished[k] == 0:
             return DONE
-        if b.cursor[ROWS] == b.log.start.size:
-            return LOG_FULL
-        if limits.record_entries and b.cursor[ROW_ENTRIES] + 2 * width > b.entries.request.size:
-            return LOG_FULL
-        if not make_room(k, b, b.nodes.running[k]):
-            return QUEUE_FULL
-        b.count[k, :] = 0
-        b.count[k, FREE] = b.nodes.free[k]
-        b.nodes.hold[k] = math.nan
-        batch = desk(k, b)
-        plan(p, memory, look(k, b, limits), batch)
-        entries = batch.count[ENTRIES]
-        if not (0 <= entries <= width and 0 <= batch.count[VICTIMS] <= width):
-            return breach(b, COUNTING, k, b.nodes.iterations[k], NOBODY, width, entries)
-        if batch.count[OVERFLOW] != 0:
-            return breach(b, PLACES, k, b.nodes.iterations[k], NOBODY, width, width + 1)
-        code = evict(k, batch, b)
-        if code != DONE:
-            return code
-        if entries == 0:
-            if batch.count[VICTIMS] > 0:
-                return breach(b, PROGRESS, k, b.nodes.iterations[k], batch.victim[0], 0, 0)
-            resume = batch.until[0]
-            if not resume > now or (math.isinf(resume) and not more):
-                return breach(b, PROGRESS, k, b.nodes.iterations[k], NOBODY, 0, 0)
-            b.nodes.until[k] = resume
-            b.nodes.state[k] = HOLDING
+        code, tokens, decodes, context, chunks = begin(k, more, plan, p, memory, b, limits)
+        if code == HELD:
             b.cursor[HOLDS] += 1
             if b.cursor[HOLDS] % HOLDS_AT_ONCE == 0:
                 return LOG_FULL
             continue
-        code, tokens, decodes, context, chunks = allocate(k, now, batch, b, limits)
         if code != DONE:
             return code
         seconds = law(
             law_p, Load(tokens, decodes, context, b.desks.chunk[k, :chunks], b.desks.history[k, :chunks])
         )
-        if not (seconds > 0.0 and seconds < math.inf):
-            return breach(b, DURATION, k, b.nodes.iterations[k], NOBODY, 0, tokens)
-        record(k, now, seconds, tokens, decodes, context, batch, b, limits)
-        b.nodes.planned[k] = seconds
-        b.nodes.until[k] = now + seconds
-        b.nodes.state[k] = BUSY
+        code = launch(k, seconds, tokens, decodes, context, b, limits)
+        if code != DONE:
+            return code
 
 
 def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):

@@ -183,3 +183,16 @@ def crowded() -> tuple[Workload, System]:
     return Workload(np.linspace(0.0, 1e-3, 13), prompt, output, predicted=np.full(13, 5)), System(
         LAW, blocks=40, block_size=4, max_length=1000, max_running=8, name="crowded"
     )
+
+
+def differing(a: Trace, b: Trace) -> list[str]:
+    """Columns in which two traces differ in any bit."""
+    found = [] if np.array_equal(a.gaps, b.gaps) else ["gaps"]
+    for table in ("requests", "iterations", "entries"):
+        x, y = getattr(a, table), getattr(b, table)
+        if (x is None) != (y is None):
+            found.append(table)
+        elif x is not None:
+            nan = {c: x[c].dtype.kind == "f" for c in x}
+            found += [c for c in x if not np.array_equal(x[c], y[c], equal_nan=nan[c])]
+    return found

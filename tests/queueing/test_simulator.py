@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ from queueing.simulator import simulate
 from queueing.system import System
 from queueing.trace import Trace
 from queueing.workload import Workload
+from tests.laws import differing
 
 TILE, TILE_TIME, TOKEN_TIME = 128, 4e-3, 5e-6
 LAW = TileLaw(TILE, TILE_TIME, TOKEN_TIME)
@@ -40,19 +42,6 @@ def rad_instance(n: int, rate: float, seed: int) -> Workload:
         np.minimum(1 + np.floor(rng.exponential(200, n)), 512).astype(int),
         tbt=np.where(rng.random(n) < 0.05, 0.1, 0.5),
     )
-
-
-def differing(a: Trace, b: Trace) -> list[str]:
-    """Columns in which two traces differ in any bit."""
-    found = [] if np.array_equal(a.gaps, b.gaps) else ["gaps"]
-    for table in ("requests", "iterations", "entries"):
-        x, y = getattr(a, table), getattr(b, table)
-        if (x is None) != (y is None):
-            found.append(table)
-        elif x is not None:
-            nan = {c: x[c].dtype.kind == "f" for c in x}
-            found += [c for c in x if not np.array_equal(x[c], y[c], equal_nan=nan[c])]
-    return found
 
 
 # --- RAD's instance ------------------------------------------------------------------------------------------------
@@ -131,13 +120,9 @@ def test_a_full_log_is_emptied_and_the_run_goes_on(monkeypatch):
     offered = rad_instance(150, 20.0, 44)
     whole = simulate(offered, AMPLE, Rad(), record_entries=True)
     stops = []
-    small = functools.partial(simulator._Run)
-
-    def run(*args, rows, **kwargs):
-        assert rows > len(whole.iterations["start"])  # the ordinary run never filled its log
-        return small(*args, rows=50, **kwargs)
-
-    monkeypatch.setattr(simulator, "_Run", run)
+    rows = inspect.signature(simulator.Run).parameters["rows"].default
+    assert rows > len(whole.iterations["start"])  # the ordinary run never filled its log
+    monkeypatch.setattr(simulator, "Run", functools.partial(simulator.Run, rows=50))
     pieces = simulate(offered, AMPLE, Rad(), record_entries=True, progress=lambda done, _: stops.append(done))
     assert len(stops) > 20
     assert differing(whole, pieces) == []

@@ -1,0 +1,339 @@
+"""Serving with any engine: the loop of the simulator, cut open where a batch is executed.
+
+    plan, check, KV blocks   ->   engine.execute(work) -> seconds   ->   tokens credited, times noted
+
+What stands before and after the engine is the compiled code of :mod:`queueing.loop`, so that a policy is asked the same
+question here and in the simulator.  The clock of the node moves as it does there: to the end of a batch, to an arrival,
+to the end of a hold.  A real clock enters only through the seconds that an engine reports, which count from the node's
+clock to the moment the last token of the batch was known; so they contain what the loop itself takes.
+"""
+
+# Compiled functions carry no hints: numba types them by what they are called with.
+# pyright: basic, reportMissingParameterType=false, reportUnknownParameterType=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from queueing.batch import ENTRIES, VICTIMS
+from queueing.books import (
+    BREACH,
+    DONE,
+    ENDED,
+    HELD,
+    HOLDING,
+    IDLE,
+    LOG_FULL,
+    NEXT,
+    QUEUE_FULL,
+)
+from queueing.compilation import interpreted, loop
+from queueing.loop import begin, commit, deliver, desk, launch, make_room, memory_of
+from queueing.models.iteration_time import Load
+from queueing.policy import Policy
+from queueing.run import Run
+from queueing.system import System
+from queueing.trace import Trace
+from queueing.workload import Workload
+
+__all__ = ["Done", "Engine", "ReplayEngine", "Server", "SimulatedEngine", "Wait", "Work", "serve"]
+
+Ids = NDArray[np.uint32]
+Ints = NDArray[np.int64]
+
+
+def open_batch(plan, p, memories, b, limits, more):
+    """Move the clock of a node that waits, let in what has arrived by then, and begin a batch.
+
+    Returns (code, tokens, decodes, context, chunks); HELD with nothing to do before `nodes.until` or the next arrival.
+    """
+    count = b.source.arrival.size
+    following = b.cursor[NEXT]
+    coming = b.source.arrival[following] if following < count else math.inf
+    if b.nodes.state[0] == HOLDING:
+        b.nodes.state[0] = IDLE
+        b.nodes.clock[0] = max(b.nodes.clock[0], min(b.nodes.until[0], coming))
+    while following < count and b.source.arrival[following] <= b.nodes.clock[0]:
+        if not make_room(0, b, 0):
+            return QUEUE_FULL, 0, 0, 0, 0
+        deliver(following, 0, b, limits)
+        following += 1
+        b.cursor[NEXT] = following
+    more = more or following < count
+    if b.nodes.unfinished[0] == 0:
+        if not more:
+            return ENDED, 0, 0, 0, 0
+        b.nodes.state[0] = HOLDING
+        b.nodes.until[0] = math.inf
+        return HELD, 0, 0, 0, 0
+    return begin(0, more, plan, p, memory_of(memories, 0), b, limits)
+
+
+def close_batch(seconds, tokens, decodes, context, b, limits):
+    """Log the batch on the desk as one of so many seconds, and credit its tokens."""
+    code = launch(0, seconds, tokens, decodes, context, b, limits)
+    if code == DONE:
+        commit(0, desk(0, b), b, limits)
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """There is nothing to execute before `until` (s on the node's clock), or before something arrives."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """A batch to execute, planned at `now` (s on the node's clock) and checked.
+
+    `requests` and the `tokens` each gets, in the order of the batch; `victims`, preempted before it; `load`, what an
+    iteration-time law asks for; `emits`, whether the batch gives each request a token of output.
+    """
+
+    now: float
+    requests: Ids
+    tokens: Ints
+    victims: Ids
+    load: Load
+    emits: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a batch: `seconds` from the planning of it to its last token; requests whose text has `ended`."""
+
+    seconds: float
+    ended: Sequence[int] = ()
+
+
+class Engine(Protocol):
+    """Whatever executes batches."""
+
+    def execute(self, work: Work) -> Done:
+        """Execute a batch and say how long it took."""
+        ...
+
+    def wait(self, until: float) -> None:
+        """Return at time `until` (s on the node's clock), or earlier if something new has arrived."""
+        ...
+
+
+class Server:
+    """One node whose batches somebody else executes: :meth:`plan`, execute, :meth:`commit`, and so on.
+
+    Args:
+        workload: requests in order of arrival; `output` is the most tokens each may get.
+        system: KV memory and limits; its law is not used.
+        policy: the scheduler.
+        record_entries: record which request got how many tokens in which batch.
+        python: run the plain-Python twin of the compiled code.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        system: System,
+        policy: Policy,
+        *,
+        record_entries: bool = True,
+        python: bool = False,
+    ) -> None:
+        self.run = Run(workload, system, policy, record_entries=record_entries, python=python, rows=1 << 12)
+        run = self.run
+        if python:
+            self._open: Any = interpreted(open_batch)
+            self._close: Any = interpreted(close_batch)
+            self._bodies: tuple[Any, ...] = (policy.body.python, policy, run.memories)
+        else:
+            self._open = loop(open_batch, policy.body.function)
+            self._close = loop(close_batch)
+            self._bodies = (policy.body.compiled, policy.parameters(), run.memories)
+        self.requests: NDArray[Any] = run.tables["requests"]  # REQUESTS of queueing.books: read, do not write
+        self._source: NDArray[Any] = run.tables["source"]
+        self._node: Any = run.tables["nodes"][0]
+        self._desk: Any = {name: run.tables["desks"][name][0] for name in run.tables["desks"].dtype.names}
+        self._count: NDArray[np.int64] = run.tables["count"][0]
+        self._planned: tuple[int, int, int] | None = None
+
+    @property
+    def clock(self) -> float:
+        """Where the node's clock stands (s)."""
+        return float(self._node["clock"])
+
+    def plan(self) -> Work | Wait | None:
+        """What to do next: execute a batch, wait, or nothing, because every request is finished.
+
+        After a :class:`Wait` the next call takes it that its time has come.
+
+        Raises:
+            PolicyBreach: the policy asked for a batch that breaks a rule.
+            RuntimeError: the batch before was not committed.
+        """
+        if self._planned is not None:
+            raise RuntimeError("commit the batch in execution before planning the next one")
+        run = self.run
+        while True:
+            code, tokens, decodes, context, chunks = self._open(*self._bodies, run.books, run.limits, False)
+            if code == DONE:
+                break
+            if code == HELD:
+                coming, following = math.inf, int(run.cursor[NEXT])
+                if following < len(self._source):
+                    coming = float(self._source["arrival"][following])
+                return Wait(min(float(self._node["until"]), coming))
+            if code == ENDED:
+                return None
+            if code == BREACH:
+                raise run.breach()
+            if code == QUEUE_FULL:
+                run.grow_queue()
+            elif code == LOG_FULL:
+                run.move_log()
+        self._planned = (tokens, decodes, context)
+        desk_, entries = self._desk, int(self._count[ENTRIES])
+        chosen = desk_["request"][:entries].copy()
+        given = desk_["tokens"][:entries].copy()
+        q = self.requests
+        return Work(
+            float(self._node["clock"]),
+            chosen,
+            given,
+            desk_["victim"][: self._count[VICTIMS]].copy(),
+            Load(tokens, decodes, context, desk_["chunk"][:chunks].copy(), desk_["history"][:chunks].copy()),
+            q["prefilled"][chosen] + np.where(q["prefilled"][chosen] < q["prompt"][chosen], given, 0)
+            >= q["prompt"][chosen]
+            if run.limits.last_chunk_emits
+            else q["prefilled"][chosen] >= q["prompt"][chosen],
+        )
+
+    def commit(self, done: Done) -> None:
+        """Credit the tokens of the batch in execution.
+
+        Raises:
+            ValueError: the engine reports no positive, finite time, or the end of a request that got no token.
+            RuntimeError: no batch is in execution.
+        """
+        if self._planned is None:
+            raise RuntimeError("no batch is in execution; plan one first")
+        if not (done.seconds > 0 and math.isfinite(done.seconds)):
+            raise ValueError(
+                f"the engine reports a batch of {done.seconds} s; report a positive, finite time"
+            )
+        for r in done.ended:  # the books learn now how long the text is
+            self._source["output"][r] = self.requests["decoded"][r] + 1
+        code = self._close(done.seconds, *self._planned, self.run.books, self.run.limits)
+        self._planned = None
+        assert code == DONE, code
+
+    def trace(self) -> Trace:
+        """What happened so far."""
+        return self.run.trace()
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedEngine:
+    """An engine that takes the time that a law says; with it :func:`serve` is :func:`queueing.simulator.simulate`."""
+
+    seconds: Callable[[Load], float]
+
+    def execute(self, work: Work) -> Done:
+        """Take the law's seconds."""
+        return Done(self.seconds(work.load))
+
+    def wait(self, until: float) -> None:
+        """Virtual time needs no waiting."""
+
+
+class ReplayEngine:
+    """An engine that takes the time that each batch took in a recorded run of one node, and checks every decision.
+
+    Raises:
+        ValueError: the trace has no entries, or comes from several nodes.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        if trace.entries is None:
+            raise ValueError("the trace does not say who was served; record it with record_entries=True")
+        if (trace.iterations["node"] != 0).any():
+            raise ValueError("the trace has several nodes; replay each by itself")
+        self._its, self._entries = trace.iterations, trace.entries
+        self._output = trace.requests["output"]
+        self._decoded = np.zeros(len(self._output), np.int64)
+        self._iteration, self._entry = 0, 0
+
+    def execute(self, work: Work) -> Done:
+        """Take the recorded seconds.
+
+        Raises:
+            ValueError: the decision is not the recorded one.
+        """
+        k, at = self._iteration, self._entry
+        if k == len(self._its["start"]):
+            raise ValueError(f"the recorded run ends after {k} batches, and this one goes on")
+        until = at + int(self._its["entries"][k])
+        request = np.concatenate([work.victims, work.requests]).astype(np.int64)
+        tokens = np.concatenate([np.zeros(len(work.victims), np.int64), work.tokens])
+        same = (
+            float(self._its["start"][k]) == work.now
+            and np.array_equal(request, self._entries["request"][at:until])
+            and np.array_equal(tokens, self._entries["tokens"][at:until])
+        )
+        if not same:
+            raise ValueError(
+                f"batch {k} is another one than recorded: planned at {work.now} s for requests {request.tolist()} "
+                f"with {tokens.tolist()} tokens; recorded at {self._its['start'][k]} s for "
+                f"{self._entries['request'][at:until].tolist()} with {self._entries['tokens'][at:until].tolist()}"
+            )
+        self._iteration, self._entry = k + 1, until
+        got = work.requests[work.emits]
+        self._decoded[got] += 1
+        ended = got[self._decoded[got] == self._output[got]]
+        return Done(float(self._its["seconds"][k]), ended.tolist())
+
+    def wait(self, until: float) -> None:
+        """Recorded time needs no waiting."""
+
+
+def serve(
+    workload: Workload,
+    system: System,
+    policy: Policy,
+    engine: Engine,
+    *,
+    record_entries: bool = True,
+    python: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trace:
+    """Serve `workload` with `engine` under `policy` on one node, and return the trace.
+
+    With :class:`SimulatedEngine` the trace is that of :func:`queueing.simulator.simulate`, number for number.
+
+    Args:
+        workload: requests in order of arrival; `output` is the most tokens each may get.
+        system: KV memory and limits.
+        policy: the scheduler.
+        engine: executes the batches.
+        record_entries: record which request got how many tokens in which batch.
+        python: run the plain-Python twin of the loop.
+        progress: called after each batch with (requests arrived, requests in all).
+
+    Raises:
+        PolicyBreach: the policy asked for a batch that breaks a rule.
+    """
+    server = Server(workload, system, policy, record_entries=record_entries, python=python)
+    while (work := server.plan()) is not None:
+        if isinstance(work, Wait):
+            engine.wait(work.until)
+            continue
+        server.commit(engine.execute(work))
+        if progress is not None:
+            progress(int(server.run.cursor[NEXT]), len(workload))
+    return server.trace()
