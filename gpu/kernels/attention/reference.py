@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 __all__ = ["attention"]
 
@@ -37,27 +38,28 @@ def attention(
     ends = lengths.tolist()
     slots = _slots(blocks, max(ends, default=0), block_size)
     flat_keys, flat_values = keys.view(-1, kv_heads * size), values.view(-1, kv_heads * size)
-    out = torch.zeros(rows, kv_heads, group, size, dtype=torch.float32, device=q.device)
-    scaled = q.view(rows, kv_heads, group, size).float() * size**-0.5
+    grouped = q.view(rows, kv_heads, group, size)
+    out = torch.zeros_like(grouped)
     bounds = starts.tolist()
     for s, (begin, end, length) in enumerate(zip(bounds, bounds[1:], ends, strict=False)):
         n = end - begin
         if n == 0 or length == 0:
             continue
-        # [seen, Hkv, D]: gathered once per sequence, small enough to stay in a core's cache
         oldest = 0 if window is None else max(0, length - n - window + 1)
         seen = length - oldest
+        # gathered sequence by sequence, keys and values stay in a core's cache, and nothing is padded
         at = slots[s, oldest:length]
-        k = flat_keys.index_select(0, at).view(seen, kv_heads, size).float()
-        v = flat_values.index_select(0, at).view(seen, kv_heads, size).float()
-        queries = scaled[begin:end].transpose(0, 1).reshape(kv_heads, n * group, size)
-        scores = torch.bmm(queries, k.permute(1, 2, 0)).view(kv_heads, n, group, seen)
-        if n > 1:
-            scores.masked_fill_(_hidden(n, seen, window, q.device)[:, None], float("-inf"))
-        weights = torch.softmax(scores, dim=-1).view(kv_heads, n * group, seen)
-        mixed = torch.bmm(weights, v.transpose(0, 1)).view(kv_heads, n, group, size)
-        out[begin:end] = mixed.transpose(0, 1)
-    return out.view(rows, heads * size).to(q.dtype)
+        k = flat_keys.index_select(0, at).view(seen, kv_heads, size).transpose(0, 1)
+        v = flat_values.index_select(0, at).view(seen, kv_heads, size).transpose(0, 1)
+        queries = grouped[begin:end].transpose(0, 1).reshape(kv_heads, n * group, size)
+        mixed = scaled_dot_product_attention(
+            queries.float()[None],
+            k.float()[None],
+            v.float()[None],
+            attn_mask=None if n == 1 else _visible(n, seen, window, q.device).repeat_interleave(group, 0),
+        )
+        out[begin:end] = mixed.view(kv_heads, n, group, size).transpose(0, 1)
+    return out.view(rows, heads * size)
 
 
 def _slots(blocks: Tensor, longest: int, block_size: int) -> Tensor:
@@ -66,8 +68,8 @@ def _slots(blocks: Tensor, longest: int, block_size: int) -> Tensor:
     return (used * block_size + torch.arange(block_size, device=blocks.device)).flatten(1)
 
 
-def _hidden(queries: int, seen: int, window: int | None, device: torch.device) -> Tensor:
-    """Which of the last `seen` tokens the last `queries` of them may not see, [queries, seen]."""
+def _visible(queries: int, seen: int, window: int | None, device: torch.device) -> Tensor:
+    """Which of the last `seen` tokens the last `queries` of them see, [queries, seen]."""
     query = torch.arange(seen - queries, seen, device=device)[:, None]
     key = torch.arange(seen, device=device)
-    return (key > query) if window is None else (key > query) | (key <= query - window)
+    return (key <= query) if window is None else (key <= query) & (key > query - window)
