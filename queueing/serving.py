@@ -94,13 +94,16 @@ class Wait:
 class Work:
     """A batch to execute, planned at `now` (s on the node's clock) and checked.
 
-    `requests` and the `tokens` each gets, in the order of the batch; `victims`, preempted before it; `load`, what an
+    `requests` and the `tokens` each gets, in the order of the batch; `context`, tokens that each has in the KV cache
+    before it; `blocks`, KV blocks that each holds from now on; `victims`, preempted before it; `load`, what an
     iteration-time law asks for; `emits`, whether the batch gives each request a token of output.
     """
 
     now: float
     requests: Ids
     tokens: Ints
+    context: Ints
+    blocks: Ints
     victims: Ids
     load: Load
     emits: NDArray[np.bool_]
@@ -198,20 +201,19 @@ class Server:
             elif code == LOG_FULL:
                 run.move_log()
         self._planned = (tokens, decodes, context)
-        desk_, entries = self._desk, int(self._count[ENTRIES])
-        chosen = desk_["request"][:entries].copy()
-        given = desk_["tokens"][:entries].copy()
-        q = self.requests
+        desk_, entries, victims = self._desk, int(self._count[ENTRIES]), int(self._count[VICTIMS])
+        chosen, given = desk_["request"][:entries].copy(), desk_["tokens"][:entries].copy()
+        known = self.requests
+        missing = known["prompt"][chosen] - known["prefilled"][chosen]
         return Work(
-            float(self._node["clock"]),
+            self.clock,
             chosen,
             given,
-            desk_["victim"][: self._count[VICTIMS]].copy(),
+            known["context"][chosen],
+            known["blocks"][chosen],
+            desk_["victim"][:victims].copy(),
             Load(tokens, decodes, context, desk_["chunk"][:chunks].copy(), desk_["history"][:chunks].copy()),
-            q["prefilled"][chosen] + np.where(q["prefilled"][chosen] < q["prompt"][chosen], given, 0)
-            >= q["prompt"][chosen]
-            if run.limits.last_chunk_emits
-            else q["prefilled"][chosen] >= q["prompt"][chosen],
+            missing <= np.where(missing > 0, given, 0) if run.limits.last_chunk_emits else missing == 0,
         )
 
     def commit(self, done: Done) -> None:
