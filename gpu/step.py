@@ -1,4 +1,4 @@
-"""Step: the index tensors of one iteration, from which every operation knows which token is whose and where it lives."""
+"""Step: the index tensors of one iteration, which tell every operation whose each token is and where it lives."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Step:
     first `decodes` sequences have one token each.
 
     Shapes: `tokens` i64 [N]; `positions` i64 [N]; `starts` i32 [S + 1]; `lengths` i32 [S], KV tokens after this step;
-    `slots` i64 [N], place of each token's key and value in the flattened cache, block·block_size + offset, -1 for padding;
-    `blocks` i32 [S, most blocks], the block table; `sampled` i64 [R], rows whose logits are wanted.
+    `slots` i64 [N], place of each token's key and value in the flattened cache, block·block_size + offset, -1 for
+    padding; `blocks` i32 [S, most blocks], the block table; `sampled` i64 [R], rows whose logits are wanted.
     """
 
     tokens: Tensor
