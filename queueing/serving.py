@@ -25,12 +25,12 @@ from queueing.batch import ENTRIES, VICTIMS
 from queueing.books import (
     BREACH,
     DONE,
-    ENDED,
     HELD,
     HOLDING,
     IDLE,
     LOG_FULL,
     NEXT,
+    NOTHING,
     QUEUE_FULL,
 )
 from queueing.compilation import interpreted, loop
@@ -48,30 +48,18 @@ Ids = NDArray[np.uint32]
 Ints = NDArray[np.int64]
 
 
-def open_batch(plan, p, memories, b, limits, more):
-    """Move the clock of a node that waits, let in what has arrived by then, and begin a batch.
+def open_batch(plan, p, memories, b, limits, due, delivered, more):
+    """Let in the requests that are due, and begin a batch; `delivered` were let in before.
 
-    Returns (code, tokens, decodes, context, chunks); HELD with nothing to do before `nodes.until` or the next arrival.
+    Returns (code, tokens, decodes, context, chunks).
     """
-    count = b.source.arrival.size
-    following = b.cursor[NEXT]
-    coming = b.source.arrival[following] if following < count else math.inf
-    if b.nodes.state[0] == HOLDING:
-        b.nodes.state[0] = IDLE
-        b.nodes.clock[0] = max(b.nodes.clock[0], min(b.nodes.until[0], coming))
-    while following < count and b.source.arrival[following] <= b.nodes.clock[0]:
+    while b.cursor[NEXT] - delivered < due.size:
         if not make_room(0, b, 0):
             return QUEUE_FULL, 0, 0, 0, 0
-        deliver(following, 0, b, limits)
-        following += 1
-        b.cursor[NEXT] = following
-    more = more or following < count
+        deliver(due[b.cursor[NEXT] - delivered], 0, b, limits)
+        b.cursor[NEXT] += 1
     if b.nodes.unfinished[0] == 0:
-        if not more:
-            return ENDED, 0, 0, 0, 0
-        b.nodes.state[0] = HOLDING
-        b.nodes.until[0] = math.inf
-        return HELD, 0, 0, 0, 0
+        return NOTHING, 0, 0, 0, 0
     return begin(0, more, plan, p, memory_of(memories, 0), b, limits)
 
 
@@ -138,6 +126,7 @@ class Server:
         policy: the scheduler.
         record_entries: record which request got how many tokens in which batch.
         python: run the plain-Python twin of the compiled code.
+        submitted: only requests that are handed over by :meth:`submit` are served here, as on one of several nodes.
     """
 
     def __init__(
@@ -148,16 +137,17 @@ class Server:
         *,
         record_entries: bool = True,
         python: bool = False,
+        submitted: bool = False,
     ) -> None:
         self.run = Run(workload, system, policy, record_entries=record_entries, python=python, rows=1 << 12)
         run = self.run
         if python:
-            self._open: Any = interpreted(open_batch)
-            self._close: Any = interpreted(close_batch)
+            self._open_batch: Any = interpreted(open_batch)
+            self._close_batch: Any = interpreted(close_batch)
             self._bodies: tuple[Any, ...] = (policy.body.python, policy, run.memories)
         else:
-            self._open = loop(open_batch, policy.body.function)
-            self._close = loop(close_batch)
+            self._open_batch = loop(open_batch, policy.body.function)
+            self._close_batch = loop(close_batch)
             self._bodies = (policy.body.compiled, policy.parameters(), run.memories)
         self.requests: NDArray[Any] = run.tables["requests"]  # REQUESTS of queueing.books: read, do not write
         self._source: NDArray[Any] = run.tables["source"]
@@ -165,16 +155,46 @@ class Server:
         self._desk: Any = {name: run.tables["desks"][name][0] for name in run.tables["desks"].dtype.names}
         self._count: NDArray[np.int64] = run.tables["count"][0]
         self._planned: tuple[int, int, int] | None = None
+        # who comes here, in order of arrival, and when; `known` of them so far
+        self._coming = np.arange(len(workload))
+        self._arrival = workload.arrival.copy()
+        self._known = 0 if submitted else len(workload)
+        self._open = submitted
 
     @property
     def clock(self) -> float:
         """Where the node's clock stands (s)."""
         return float(self._node["clock"])
 
+    @property
+    def unfinished(self) -> int:
+        """Requests that have come and are not finished."""
+        return int(self._node["unfinished"]) + self._known - int(self.run.cursor[NEXT])
+
+    def submit(self, request: int, at: float) -> None:
+        """Hand over a request that arrives at `at` (s), not before any other.
+
+        Raises:
+            ValueError: the server takes its requests from the workload, or another one arrived later.
+        """
+        if not self._open:
+            raise ValueError("this server serves its whole workload; make it with submitted=True")
+        if self._known and at < self._arrival[self._known - 1]:
+            raise ValueError(
+                f"request {request} arrives at {at} s, before one handed over earlier; hand over in order"
+            )
+        self._coming[self._known], self._arrival[self._known] = request, at
+        self._source["arrival"][request] = at
+        self._known += 1
+
+    def close(self) -> None:
+        """Say that nothing more will be submitted."""
+        self._open = False
+
     def plan(self) -> Work | Wait | None:
         """What to do next: execute a batch, wait, or nothing, because every request is finished.
 
-        After a :class:`Wait` the next call takes it that its time has come.
+        After a :class:`Wait` the next call takes it that its time has come, or that something has been submitted.
 
         Raises:
             PolicyBreach: the policy asked for a batch that breaks a rule.
@@ -182,18 +202,27 @@ class Server:
         """
         if self._planned is not None:
             raise RuntimeError("commit the batch in execution before planning the next one")
-        run = self.run
+        run, node = self.run, self._node
+        delivered = int(run.cursor[NEXT])
+        if node["state"] == HOLDING:
+            node["state"] = IDLE
+            node["clock"] = max(node["clock"], min(node["until"], self._next(delivered)))
+        until = int(np.searchsorted(self._arrival[: self._known], node["clock"], "right"))
+        due = self._coming[delivered:until]
         while True:
-            code, tokens, decodes, context, chunks = self._open(*self._bodies, run.books, run.limits, False)
+            more = self._open or until < self._known
+            code, tokens, decodes, context, chunks = self._open_batch(
+                *self._bodies, run.books, run.limits, due, delivered, more
+            )
             if code == DONE:
                 break
+            if code == NOTHING:
+                if not more:
+                    return None
+                node["state"], node["until"] = HOLDING, math.inf
+                code = HELD
             if code == HELD:
-                coming, following = math.inf, int(run.cursor[NEXT])
-                if following < len(self._source):
-                    coming = float(self._source["arrival"][following])
-                return Wait(min(float(self._node["until"]), coming))
-            if code == ENDED:
-                return None
+                return Wait(min(float(node["until"]), self._next(until)))
             if code == BREACH:
                 raise run.breach()
             if code == QUEUE_FULL:
@@ -216,6 +245,10 @@ class Server:
             missing <= np.where(missing > 0, given, 0) if run.limits.last_chunk_emits else missing == 0,
         )
 
+    def _next(self, delivered: int) -> float:
+        """When the next request arrives (s)."""
+        return float(self._arrival[delivered]) if delivered < self._known else math.inf
+
     def commit(self, done: Done) -> None:
         """Credit the tokens of the batch in execution.
 
@@ -231,7 +264,7 @@ class Server:
             )
         for r in done.ended:  # the books learn now how long the text is
             self._source["output"][r] = self.requests["decoded"][r] + 1
-        code = self._close(done.seconds, *self._planned, self.run.books, self.run.limits)
+        code = self._close_batch(done.seconds, *self._planned, self.run.books, self.run.limits)
         self._planned = None
         assert code == DONE, code
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import Rad, Sarathi, Slai, Vtc
+from policies import Rad, RoundRobin, Sarathi, Slai, Vtc
 from policies.catalogue import classes
 from queueing.models.iteration_time import Affine
 from queueing.policy import Policy
@@ -102,6 +102,54 @@ def test_the_books_learn_the_end_of_a_text_when_it_comes() -> None:
     )  # fmt: skip
     assert differing(known, trace) == []
     assert trace.requests["output"][1] == 5
+
+
+@given(few, systems(LAW), st.sampled_from(ALL).flatmap(parameters_of))
+def test_nodes_that_are_handed_their_requests_serve_as_nodes_of_the_simulator(
+    workload: Workload, system: System, policy: Policy
+) -> None:
+    """Requests dealt out in turn, each handed to its node on arrival: every node's batches are the simulator's."""
+    simulated = simulate(
+        workload, system, policy, nodes=2, router=RoundRobin(), record_entries=True, python=True
+    )
+    assert simulated.entries is not None
+    owner = np.repeat(simulated.iterations["node"], simulated.iterations["entries"])
+    for node in (0, 1):
+        server = Server(workload, system, policy, python=True, submitted=True)
+        mine = [(float(workload.arrival[i]), i) for i in range(node, len(workload), 2)]
+        while True:
+            if not mine:
+                server.close()
+            work = server.plan()
+            if work is None:
+                break
+            until = work.until if isinstance(work, Wait) else work.now + LAW(work.load)
+            if isinstance(work, Wait) and mine:
+                until = min(until, mine[0][0])
+            while mine and mine[0][0] <= until:
+                at, i = mine.pop(0)
+                server.submit(i, at)
+            if isinstance(work, Work):
+                server.commit(Done(LAW(work.load)))
+        trace = server.trace()
+        assert trace.entries is not None
+        for column in ("request", "tokens"):
+            stated = simulated.entries[column][owner == node]
+            assert trace.entries[column].tolist() == stated.tolist()
+        for column in ("start", "seconds"):
+            stated = simulated.iterations[column][simulated.iterations["node"] == node]
+            assert trace.iterations[column].tolist() == stated.tolist()
+
+
+def test_handing_over_in_order_and_only_where_asked_for() -> None:
+    workload, system = RUN
+    with pytest.raises(ValueError, match="submitted=True"):
+        Server(workload, system, Rad(tile=8), python=True).submit(0, 0.0)
+    server = Server(workload, system, Rad(tile=8), python=True, submitted=True)
+    server.submit(2, 1.0)
+    with pytest.raises(ValueError, match="hand over in order"):
+        server.submit(3, 0.5)
+    assert server.unfinished == 1
 
 
 def test_plan_and_commit_take_turns() -> None:
