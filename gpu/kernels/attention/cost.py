@@ -29,9 +29,9 @@ class AttentionTile:
         ValueError: a size is no power of two, or `rows` or `keys` is below 16, the least that tensor cores multiply.
     """
 
-    rows: int = 64
+    rows: int = 128
     keys: int = 64
-    warps: int = 4
+    warps: int = 8
     stages: int = 2
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ class SplitTile:
     segments: int = 1
     keys: int = 64
     warps: int = 4
-    stages: int = 2
+    stages: int = 3
 
     def __post_init__(self) -> None:
         for field in fields(self):
