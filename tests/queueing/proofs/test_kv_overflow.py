@@ -13,7 +13,7 @@ from policies import ANNOUNCED_LENGTH, McSf, Sarathi
 from queueing.models.iteration_time import Affine
 from queueing.policy import Policy
 from queueing.proofs.certificate import Refuted
-from queueing.proofs.claim import Claim
+from queueing.proofs.claim import Claim, checked
 from queueing.proofs.kv_overflow import CLAIMS, ends, reservation, step
 from queueing.proofs.smt import Obligation
 from queueing.proofs.transition import System as Transitions
@@ -65,6 +65,13 @@ def test_upper_bounds_are_enough(workload: Workload, data: st.DataObject, size: 
     assert trace.requests["preemptions"].sum() == 0
 
 
+def test_announcements_below_the_truth_overflow():
+    """Control: requests announced with one token and running for thirty are preempted."""
+    workload = Workload(np.zeros(6), [5] * 6, [30] * 6, predicted=[1] * 6)
+    trace = run(workload, System(LAW, blocks=60, block_size=1), McSf())
+    assert trace.requests["preemptions"].sum() > 0
+
+
 @pytest.fixture
 def solvers() -> None:
     pytest.importorskip("z3", reason="needs z3, of the extra `proofs`")
@@ -86,3 +93,11 @@ def test_scripts_parse_and_their_hypotheses_have_a_model(claim: Claim):
         assert isinstance(obligation, Obligation)
         with pytest.raises(Refuted):
             obligation.claiming("false").check()
+
+
+@pytest.mark.usefixtures("solvers")
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+def test_proved_and_every_weakened_form_refuted(claim: Claim):
+    verdict = checked(claim)
+    assert verdict.ok, verdict.reason
+    assert all(verdict.controls.values())

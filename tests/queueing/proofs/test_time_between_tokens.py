@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from policies import Sarathi, Vllm
 from queueing.models.iteration_time import Affine, Load
 from queueing.proofs.certificate import Refuted
+from queueing.proofs.claim import Claim, checked
 from queueing.proofs.smt import Obligation
 from queueing.proofs.time_between_tokens import CLAIMS, clock, plan, price
 from queueing.proofs.transition import System as Transitions
@@ -96,3 +97,11 @@ def test_scripts_parse_and_their_hypotheses_have_a_model():
 def test_every_part_of_the_price_is_needed(hypothesis: str):
     assert price().holds
     assert not price().without(hypothesis).holds
+
+
+@pytest.mark.usefixtures("solvers")
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+def test_proved_and_every_weakened_form_refuted(claim: Claim):
+    verdict = checked(claim)
+    assert verdict.ok, verdict.reason
+    assert all(verdict.controls.values())
