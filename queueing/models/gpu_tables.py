@@ -19,7 +19,10 @@ piecewise linear in n, in L and then in S; beyond the last point the last piece 
 
 *Left out.*  Elementwise kernels (:func:`elementwise_floor` bounds them from below), launches, the scheduler, sampling.
 A chunk after cached tokens was not timed: C(h + q) - C(h) stands for it.  Decodes and chunks in one attention call can
-cost more than their sum.  Where all KV tokens of a layer fit into the GPU's cache, the kernels were timed out of it.
+cost more than their sum.
+
+*Corrected.*  Where one layer's KV tokens fit into the GPU's cache (96 MB on an L40S), repeated timing found them there,
+up to twice as fast as memory is; between other layers they would be gone.  So D is at least KV bytes over bandwidth.
 """
 
 # The body of the law carries no hints: numba types it by what it is called with.
@@ -42,7 +45,7 @@ from numpy.typing import NDArray
 from queueing.compilation import kernel
 from queueing.hardware import MODELS, Hardware, ModelShape
 from queueing.models.fitting import Measurements, Residuals, fit
-from queueing.models.iteration_time import Combined, Load, Roofline, Table
+from queueing.models.iteration_time import Load, Roofline, Table
 from queueing.tabular import Table as Columns
 from queueing.tabular import read_table
 
@@ -58,6 +61,7 @@ __all__ = [
     "hardware",
     "law",
     "median_steps",
+    "prompts_share",
     "serving_points",
     "tpot",
 ]
@@ -207,15 +211,22 @@ class Composition:
             hull.append(point)
         return tuple(int(n) for n, _ in hull)
 
-    def smooth_or_tiled(self, largest: int = 1025) -> dict[int, Residuals]:
-        """How well one law of no tile (key 0) and laws of one tile (its tokens) follow G up to `largest` tokens.
+    def largest_step(self, largest: int = 1024) -> tuple[int, float]:
+        """The M up to `largest` tokens at which G(M + 1)/G(M) is largest, and that ratio."""
+        ratio, tokens = max((ratio, m) for m, ratio in self.staircase().items() if m <= largest)
+        return tokens, ratio
 
-        Laws: :class:`Roofline`, and :class:`Combined` with tiles of 64, 128 and 256, each fitted by relative error.
+    def smooth_or_tiled(self, largest: int = LARGEST) -> dict[int, Residuals]:
+        """How well max(a, c₀ + δ·⌈n⌉_b) follows G up to `largest` tokens, by tile b; 1 is no tile.
+
+        Every law has the same three coefficients, fitted by relative error.
         """
         kept = self.params.tokens <= largest
-        timed = Measurements(self.params.tokens[kept], self.params.linear[kept])
-        found = {0: fit(Roofline, timed)[1]}
-        return found | {tile: fit(Combined, timed, tile=tile)[1] for tile in (64, 128, 256)}
+        tokens, seconds = self.params.tokens[kept], self.params.linear[kept]
+        return {
+            tile: fit(Roofline, Measurements(tile * np.ceil(tokens / tile), seconds))[1]
+            for tile in (1, 64, 128, 256)
+        }
 
     def fitted(self) -> tuple[Table, Residuals]:
         """Table in tokens, κ and φ with the least relative error on :meth:`loads`, and its residuals.
@@ -294,6 +305,8 @@ def composition(gpu: str, model: str = "mistral-7b") -> Composition:
     down = _between_inputs(products, shape.intermediate)
     layer = products[6144, 4096] + products[4096, 4096] + gate_up + down
     sequences, contexts, decode = _grid(_slice(f"{gpu}_decode_attention.csv"))
+    moved = shape.kv_bytes_per_token / shape.layers * np.outer(sequences, contexts)
+    decode = np.maximum(decode, moved / hardware(gpu).bandwidth)
     prompts, prefill = _alone(_slice(f"{gpu}_prefill_attention.csv"))
     params = CompositionParams(
         tokens, shape.layers * layer, shape.vocab / HEAD * head, sequences, contexts, shape.layers * decode,
@@ -350,9 +363,14 @@ def tpot(machine: Composition, point: ServingPoint) -> float:
     none = np.zeros(0, np.int64)
     context = round(point.concurrency * (point.prompt + point.output / 2))
     decode = machine(Load(point.concurrency, point.concurrency, context, none, none))
+    return decode + prompts_share(machine, point)
+
+
+def prompts_share(machine: Composition, point: ServingPoint) -> float:
+    """The part of :func:`tpot` that the other requests' prompts take (s), each prefilled alone and without a head."""
     prefill = machine.linear(point.prompt) + machine.prefill_attention(point.prompt)
     prefill += machine.params.per_token * point.prompt + machine.params.per_iteration
-    return decode + (point.concurrency - 1) * prefill / point.output
+    return (point.concurrency - 1) * prefill / point.output
 
 
 def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:

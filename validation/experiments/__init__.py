@@ -9,7 +9,9 @@ __all__ = ["MODULES", "load"]
 
 MODULES = {
     "edge": "validation.experiments.edge",
+    "gpu-tables": "validation.experiments.gpu_tables",
     "slai": "validation.experiments.slai",
+    "vllm-run": "validation.experiments.vllm_run",
     "vtc-isolation": "validation.experiments.vtc_isolation",
     "vtc-overload": "validation.experiments.vtc_overload",
     "vtc-real": "validation.experiments.vtc_real",
