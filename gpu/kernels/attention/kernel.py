@@ -63,7 +63,7 @@ def absorb(
     return mixed, raised, total
 
 
-@triton.jit(do_not_specialize=["rows", "sequences"])
+@triton.jit(do_not_specialize=["rows", "sequences", "table_width"])
 def attention_kernel(
     q,
     keys,

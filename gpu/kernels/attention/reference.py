@@ -25,8 +25,8 @@ def attention(
     reads KV head h // (Hq/Hkv).  Scores, softmax and sums are float32.  Rows outside every sequence, and those of
     sequences of length 0, are 0.
 
-    Shapes: `q` [N, Hq, D]; `keys`, `values` [blocks, block_size, Hkv, D], contiguous; `starts` i32 [S + 1]; `lengths`
-    i32 [S]; `blocks` i32 [S, most blocks], where token j of s lies in blocks[s, j // block_size]; `window` tokens or
+    Shapes: `q` [N, Hq, D] and `keys`, `values` [blocks, block_size, Hkv, D], all contiguous; `starts` i32 [S + 1];
+    `lengths` i32 [S]; `blocks` i32 [S, most blocks], where token j of s lies in blocks[s, j // block_size]; `window` tokens or
     None.  Returns [N, Hq·D].
 
     Assumes n_s <= lengths[s] unless that is 0.  Only cache entries that some query sees are read, so that what stands

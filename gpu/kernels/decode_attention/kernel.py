@@ -18,7 +18,7 @@ __all__ = ["decode_attention", "reduce_kernel", "split_kernel"]
 PROCESSORS = 132  # of the device that a split aims at where there is none: an H100's
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_width"])
 def split_kernel(
     q,
     keys,
