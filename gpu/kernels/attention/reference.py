@@ -26,8 +26,8 @@ def attention(
     sequences of length 0, are 0.
 
     Shapes: `q` [N, Hq, D] and `keys`, `values` [blocks, block_size, Hkv, D], all contiguous; `starts` i32 [S + 1];
-    `lengths` i32 [S]; `blocks` i32 [S, most blocks], where token j of s lies in blocks[s, j // block_size]; `window` tokens or
-    None.  Returns [N, Hq·D].
+    `lengths` i32 [S]; `blocks` i32 [S, most blocks], where token j of s lies in blocks[s, j // block_size];
+    `window` tokens or None.  Returns [N, Hq·D].
 
     Assumes n_s <= lengths[s] unless that is 0.  Only cache entries that some query sees are read, so that what stands
     in the rest of a block has no effect, NaN included.

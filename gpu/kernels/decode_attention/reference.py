@@ -18,8 +18,8 @@ def decode_attention(
     It is :func:`gpu.kernels.attention.reference.attention` where sequence s has the one query s.  A sequence of length
     0 is padding: its output is 0.
 
-    Shapes: `q` [S, Hq, D] and `keys`, `values` [blocks, block_size, Hkv, D], all contiguous; `lengths` i32 [S]; `blocks`
-    i32 [S, most blocks]; `window` tokens or None.  Returns [S, Hq·D].
+    Shapes: `q` [S, Hq, D] and `keys`, `values` [blocks, block_size, Hkv, D], all contiguous; `lengths` i32 [S];
+    `blocks` i32 [S, most blocks]; `window` tokens or None.  Returns [S, Hq·D].
     """
     starts = torch.arange(q.shape[0] + 1, dtype=torch.int32, device=q.device)
     return attention(q, keys, values, starts, lengths, blocks, window)
