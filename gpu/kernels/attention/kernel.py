@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from gpu.kernels.attention.cost import AttentionTile
+from gpu.kernels.variants import Variant
 
-__all__ = ["absorb", "attention", "attention_kernel"]
+__all__ = ["VARIANTS", "absorb", "attention", "attention_kernel"]
 
 TILE = AttentionTile()
 
@@ -167,7 +170,7 @@ def attention(
     float32; weights are rounded to the type of the values before they multiply them.
 
     Raises:
-        ValueError: Hq is no multiple of Hkv, `window` is below 1, or a tile holds no query.
+        ValueError: Hq is no multiple of Hkv, `window` is below 1, a tensor is not contiguous, or a tile holds no query.
     """
     rows, heads, size = q.shape
     block_size, kv_heads = keys.shape[1:3]
@@ -175,6 +178,8 @@ def attention(
         raise ValueError(f"{heads} query heads share {kv_heads} KV heads; give a multiple")
     if window is not None and window < 1:
         raise ValueError(f"window of {window} tokens sees nothing; give at least 1, or None for no window")
+    if not (q.is_contiguous() and keys.is_contiguous() and values.is_contiguous()):
+        raise ValueError("attention reads whole heads; give contiguous queries, keys and values")
     sequences = lengths.shape[0]
     out = torch.empty_like(q)
     if sequences == 0:
@@ -191,15 +196,48 @@ def attention(
         rows,
         sequences,
         blocks.stride(0),
-        WINDOW=window,
-        GROUP=heads // kv_heads,
-        KV_HEADS=kv_heads,
-        HEAD_DIM=size,
-        BLOCK_SIZE=block_size,
-        ROWS=tile.rows,
-        KEYS=tile.keys,
-        DIM=max(16, triton.next_power_of_2(size)),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
+        **_constants(window, heads // kv_heads, kv_heads, size, block_size, tile),
+        **_options(tile),
     )
     return out.view(rows, heads * size)
+
+
+def _constants(
+    window: int | None, group: int, kv_heads: int, size: int, block_size: int, tile: AttentionTile
+) -> dict[str, Any]:
+    return {
+        "WINDOW": window,
+        "GROUP": group,
+        "KV_HEADS": kv_heads,
+        "HEAD_DIM": size,
+        "BLOCK_SIZE": block_size,
+        "ROWS": tile.rows,
+        "KEYS": tile.keys,
+        "DIM": max(16, triton.next_power_of_2(size)),
+    }
+
+
+def _options(tile: AttentionTile) -> dict[str, Any]:
+    return {"num_warps": tile.warps, "num_stages": tile.stages}
+
+
+def _variant(window: int | None) -> Variant:
+    """The kernel at the heads of Mistral-7B."""
+    tensors = ("q", "keys", "values", "out")
+    indices = ("starts", "lengths", "blocks")
+    return Variant(
+        f"attention {TILE.rows}x{TILE.keys}" + (f" window {window}" if window else ""),
+        attention_kernel,
+        {
+            **dict.fromkeys(tensors, "*bf16"),
+            **dict.fromkeys(indices, "*i32"),
+            **dict.fromkeys(("rows", "sequences", "table_width"), "i32"),
+        },
+        _constants(window, 4, 8, 128, 16, TILE),
+        frozenset(tensors + indices),
+        _options(TILE),
+        tensor="wgmma",
+    )
+
+
+VARIANTS = (_variant(None), _variant(4096))

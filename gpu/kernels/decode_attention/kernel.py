@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -12,10 +15,12 @@ from torch import Tensor
 
 from gpu.kernels.attention.kernel import absorb
 from gpu.kernels.decode_attention.cost import SplitTile
+from gpu.kernels.variants import Variant
 
-__all__ = ["decode_attention", "reduce_kernel", "split_kernel"]
+__all__ = ["VARIANTS", "decode_attention", "reduce_kernel", "split_kernel"]
 
 PROCESSORS = 132  # of the device that a split aims at where there is none: an H100's
+WARPS = 2  # of a program that joins parts
 
 
 @triton.jit(do_not_specialize=["table_width"])
@@ -135,7 +140,7 @@ def decode_attention(
     values before they multiply them.
 
     Raises:
-        ValueError: Hq is no multiple of Hkv, or `window` is below 1.
+        ValueError: Hq is no multiple of Hkv, `window` is below 1, or a tensor is not contiguous.
     """
     sequences, heads, size = q.shape
     block_size, kv_heads = keys.shape[1:3]
@@ -143,16 +148,16 @@ def decode_attention(
         raise ValueError(f"{heads} query heads share {kv_heads} KV heads; give a multiple")
     if window is not None and window < 1:
         raise ValueError(f"window of {window} tokens sees nothing; give at least 1, or None for no window")
+    if not (q.is_contiguous() and keys.is_contiguous() and values.is_contiguous()):
+        raise ValueError("attention reads whole heads; give contiguous queries, keys and values")
     out = torch.empty_like(q)
     if sequences == 0:
         return out.view(0, heads * size)
     if tile is None:
         tile = SplitTile.filling(_processors(q.device), sequences, kv_heads)
-    group = heads // kv_heads
     parts = torch.empty(sequences, heads, tile.segments, size, dtype=torch.float32, device=q.device)
     maxima = torch.empty(sequences, heads, tile.segments, dtype=torch.float32, device=q.device)
     totals = torch.empty_like(maxima)
-    padded = max(16, triton.next_power_of_2(size))
     split_kernel[(sequences, kv_heads, tile.segments)](
         q,
         keys,
@@ -163,28 +168,78 @@ def decode_attention(
         maxima,
         totals,
         blocks.stride(0),
-        WINDOW=window,
-        SEGMENTS=tile.segments,
-        GROUP=group,
-        KV_HEADS=kv_heads,
-        HEAD_DIM=size,
-        BLOCK_SIZE=block_size,
-        ROWS=max(16, triton.next_power_of_2(group)),
-        KEYS=tile.keys,
-        DIM=padded,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
+        **_constants(window, heads // kv_heads, kv_heads, size, block_size, tile),
+        **_options(tile),
     )
-    reduce_kernel[(sequences * heads,)](
-        parts, maxima, totals, out, SEGMENTS=tile.segments, HEAD_DIM=size, DIM=padded, num_warps=2
-    )
+    reduce_kernel[(sequences * heads,)](parts, maxima, totals, out, **_joined(tile, size), num_warps=WARPS)
     return out.view(sequences, heads * size)
 
 
+def _constants(
+    window: int | None, group: int, kv_heads: int, size: int, block_size: int, tile: SplitTile
+) -> dict[str, Any]:
+    return {
+        "WINDOW": window,
+        "SEGMENTS": tile.segments,
+        "GROUP": group,
+        "KV_HEADS": kv_heads,
+        "HEAD_DIM": size,
+        "BLOCK_SIZE": block_size,
+        "ROWS": max(16, triton.next_power_of_2(group)),
+        "KEYS": tile.keys,
+        "DIM": max(16, triton.next_power_of_2(size)),
+    }
+
+
+def _joined(tile: SplitTile, size: int) -> dict[str, Any]:
+    return {"SEGMENTS": tile.segments, "HEAD_DIM": size, "DIM": triton.next_power_of_2(size)}
+
+
+def _options(tile: SplitTile) -> dict[str, Any]:
+    return {"num_warps": tile.warps, "num_stages": tile.stages}
+
+
+@functools.cache
 def _processors(device: torch.device) -> int:
     """Streaming multiprocessors of a device."""
+    if device.type != "cuda":
+        return PROCESSORS
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _variants(tile: SplitTile, window: int | None) -> tuple[Variant, Variant]:
+    """Both kernels at the heads of Mistral-7B."""
+    name = f"in {tile.segments}" + (f" window {window}" if window else "")
+    parts = ("parts", "maxima", "totals")
+    caches, indices = ("q", "keys", "values"), ("lengths", "blocks")
     return (
-        torch.cuda.get_device_properties(device).multi_processor_count
-        if device.type == "cuda"
-        else PROCESSORS
+        Variant(
+            f"decode attention {name}",
+            split_kernel,
+            {
+                **dict.fromkeys(caches, "*bf16"),
+                **dict.fromkeys(parts, "*fp32"),
+                **dict.fromkeys(indices, "*i32"),
+                "table_width": "i32",
+            },
+            _constants(window, 4, 8, 128, 16, tile),
+            frozenset(caches + parts + indices),
+            _options(tile),
+            tensor="mma",
+        ),
+        Variant(
+            f"decode attention reduce {name}",
+            reduce_kernel,
+            {**dict.fromkeys(parts, "*fp32"), "out": "*bf16"},
+            _joined(tile, 128),
+            frozenset((*parts, "out")),
+            {"num_warps": WARPS},
+        ),
     )
+
+
+VARIANTS = (
+    *_variants(SplitTile(segments=1), None),
+    *_variants(SplitTile(segments=32), None),
+    _variants(SplitTile(segments=32), 4096)[0],
+)

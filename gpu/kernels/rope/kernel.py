@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["rope_and_store", "rope_kernel"]
+from gpu.kernels.variants import Variant
+
+__all__ = ["VARIANTS", "rope_and_store", "rope_kernel"]
+
+WARPS = 2
 
 
 @triton.jit
@@ -73,7 +79,8 @@ def rope_and_store(
     Arguments and result are those of :func:`gpu.kernels.rope.reference.rope_and_store`; the rotation is float32.
 
     Raises:
-        ValueError: the head dimension is odd, or `qkv` holds no whole group of query heads per KV head.
+        ValueError: the head dimension is odd, `qkv` holds no whole group of query heads per KV head, or a tensor is
+            not contiguous.
     """
     tokens, width = qkv.shape
     kv_heads, size = keys.shape[2:]
@@ -85,6 +92,8 @@ def rope_and_store(
             f"rows of {width} entries are not queries, keys and values of {kv_heads} KV heads of {size}; "
             "give (Hq + 2·Hkv)·D entries with Hq a multiple of Hkv"
         )
+    if not (qkv.is_contiguous() and keys.is_contiguous() and values.is_contiguous()):
+        raise ValueError("rotary embedding reads and writes whole rows; give contiguous tensors")
     q = torch.empty(tokens, heads, size, dtype=qkv.dtype, device=qkv.device)
     if tokens:
         rope_kernel[(tokens, kv_heads)](
@@ -95,11 +104,31 @@ def rope_and_store(
             values,
             slots,
             q,
-            GROUP=heads // kv_heads,
-            KV_HEADS=kv_heads,
-            HEAD_DIM=size,
-            HEADS_PADDED=triton.next_power_of_2(heads // kv_heads + 1),
-            HALF_PADDED=triton.next_power_of_2(size // 2),
-            num_warps=2,
+            **_constants(heads // kv_heads, kv_heads, size),
+            num_warps=WARPS,
         )
     return q
+
+
+def _constants(group: int, kv_heads: int, size: int) -> dict[str, Any]:
+    return {
+        "GROUP": group,
+        "KV_HEADS": kv_heads,
+        "HEAD_DIM": size,
+        "HEADS_PADDED": triton.next_power_of_2(group + 1),
+        "HALF_PADDED": triton.next_power_of_2(size // 2),
+    }
+
+
+_TENSORS = {**dict.fromkeys(("qkv", "keys", "values", "q"), "*bf16"), "cos_sin": "*fp32"}
+_INDICES = {"positions": "*i64", "slots": "*i64"}
+VARIANTS = (
+    Variant(
+        "rope",
+        rope_kernel,
+        _TENSORS | _INDICES,
+        _constants(4, 8, 128),
+        frozenset(_TENSORS | _INDICES),
+        {"num_warps": WARPS},
+    ),
+)
