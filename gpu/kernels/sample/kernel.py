@@ -1,7 +1,7 @@
 """Choice of the next token in Triton: one program per row, which it goes through once."""
 
 # Bodies of kernels carry no hints: Triton types them by what they are launched with, which may carry its options too.
-# pyright: basic, reportMissingParameterType=false, reportCallIssue=false, reportArgumentType=false
+# pyright: basic, reportMissingParameterType=false, reportCallIssue=false, reportArgumentType=false, reportAssignmentType=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
