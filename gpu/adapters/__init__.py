@@ -1,0 +1,1 @@
+"""Tandem's policies in engines that others wrote."""
