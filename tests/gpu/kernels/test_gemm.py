@@ -153,6 +153,26 @@ def test_floors_of_the_design_at_mistral_on_h100() -> None:
     assert layer == model.layer_weights
 
 
+def test_corners_of_the_page_at_mistral() -> None:
+    """Where one token more takes another wave; and no product is a ceil law on either GPU."""
+    tile, products = Tile(128, 128, 64), cost.products(MODELS["mistral-7b"])
+    stated = {
+        "qkv": ((640, 1408, 2048), (256, 512, 768, 1152)),
+        "output": ((1024, 2048), (384, 768, 1280)),
+        "down": ((1024, 2048), (384, 768, 1280)),
+        "gate_up": (
+            tuple(n for n in range(128, 2049, 128) if n not in (768, 1664)),
+            tuple(range(128, 1281, 128)),
+        ),
+    }
+    for name, corners in stated.items():
+        columns = products[name][0]
+        for processors, budgets in zip((264, 108), corners, strict=True):
+            assert tile.corners(columns, processors, most=budgets[-1]) == budgets
+            assert tile.law_tile(columns, processors) is None
+    assert tile.law_tile(products["down"][0], 128) == 512
+
+
 def test_bad_operands_are_named() -> None:
     x = torch.zeros(2, 8)
     with pytest.raises(ValueError, match="weights of 9"):
