@@ -206,7 +206,9 @@ class Server:
         delivered = int(run.cursor[NEXT])
         if node["state"] == HOLDING:
             node["state"] = IDLE
-            node["clock"] = max(node["clock"], min(node["until"], self._next(delivered)))
+            awake = min(float(node["until"]), self._next(delivered))
+            if awake < math.inf:  # else it has been closed meanwhile
+                node["clock"] = max(float(node["clock"]), awake)
         until = int(np.searchsorted(self._arrival[: self._known], node["clock"], "right"))
         due = self._coming[delivered:until]
         while True:

@@ -28,7 +28,7 @@ from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
 from queueing.workload import Workload
-from validation import experiments, theory_commands
+from validation import engine_commands, experiments, theory_commands
 from validation import prove as proofs
 from validation.falsify import Finding, served, watched
 from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
@@ -436,6 +436,90 @@ def print_claim(verdict: Verdict) -> None:
         *([["read on", claim.where]] if claim.where else []),
     ]  # fmt: skip
     show(claim.name, ["", ""], lines)
+
+
+@app.command("serve")
+def serve_command(
+    model: Annotated[
+        str, typer.Option(help="folder of a checkpoint, a .gguf file, or a hub id where there is a network")
+    ],
+    prompts: Annotated[Path, typer.Option(help="a prompt per line, or .jsonl with an object per line")],
+    policy: Annotated[
+        str, typer.Option(help=f"NAME or NAME:key=value,...; {', '.join(policies.names())}")
+    ] = "sarathi",
+    output: Annotated[int, typer.Option(min=1, help="most tokens of a text that does not say")] = 128,
+    rate: Annotated[
+        float | None, typer.Option(help="Poisson arrivals (requests/s); all at once without")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token")] = 0.0,
+    seed: Seed = 0,
+    blocks: Annotated[
+        int | None, typer.Option(min=1, help="KV blocks of 16 tokens; enough for all that run, without")
+    ] = None,
+    max_running: Annotated[int, typer.Option(min=1, help="requests that hold KV memory at once")] = 128,
+    replicas: Annotated[int, typer.Option(min=1, help="engines, each a process of its own")] = 1,
+    router: RouterOption = None,
+    backend: Annotated[str, typer.Option(help="reference (torch) or triton")] = "reference",
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; the checkpoint's own without")
+    ] = None,
+    ignore_end: Annotated[bool, typer.Option(help="go on past the end of a text")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="save the trace: a path ending in .json, .csv or .parquet")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve prompts with a real model under a policy, and print texts and figures."""
+    if out is not None:
+        form_of(out)
+    asked = engine_commands.Serving(
+        model, prompts, policy_of(policy), output, rate, seed, temperature, blocks, max_running, replicas,
+        None if router is None else router_of(router), backend, device, dtype, ignore_end,
+    )  # fmt: skip
+    with progress_bar("serving") as tick:
+        trace, texts = engine_commands.serve(asked, tick)
+    if out is not None:
+        save(trace, out)
+    figures = metrics.summary(trace)
+    if as_json:
+        record = {"meta": dict(trace.meta), "figures": plain(figures), "texts": texts}
+        typer.echo(json.dumps(record, indent=1, default=str))
+        return
+    for i, text in enumerate(texts):
+        typer.echo(f"[{i}] {text}")
+    show(f"{trace.meta['policy']} on {model}", ["quantity", "value", "unit"], figure_rows(figures))
+
+
+@app.command("calibrate")
+def calibrate_command(
+    model: Annotated[str, typer.Option(help="folder of a checkpoint, a .gguf file, or a hub id")],
+    out: Annotated[Path, typer.Option(help="folder for measurements.csv and system.json")],
+    most_tokens: Annotated[int, typer.Option(min=2, help="tokens of the largest batch timed")] = 256,
+    most_context: Annotated[int, typer.Option(min=1, help="tokens of the longest history timed")] = 512,
+    most_decodes: Annotated[int, typer.Option(min=1, help="decodes of the largest batch timed")] = 32,
+    mixes: Annotated[
+        int, typer.Option(min=1, help="mixed batches, drawn, beside the grid of pure ones")
+    ] = 60,
+    repeats: Annotated[int, typer.Option(min=1, help="times that each batch is timed")] = 5,
+    seed: Seed = 0,
+    backend: Annotated[str, typer.Option(help="reference (torch) or triton")] = "reference",
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16")] = None,
+    as_json: Json = False,
+) -> None:
+    """Time batches of a model on this machine, fit the laws of iteration time, and save a system to simulate."""
+    asked = engine_commands.Calibrating(
+        model, out, most_tokens, most_context, most_decodes, mixes, repeats, seed, backend, device, dtype
+    )
+    with progress_bar("timing batches") as tick:
+        record = engine_commands.calibrate(asked, tick)
+    if as_json:
+        typer.echo(json.dumps(record, indent=1))
+    else:
+        rows = [[key, figure_text(value)] for key, value in record.items() if not isinstance(value, dict)]
+        rows += [[f"held-out error, {law}", figure_text(error)] for law, error in record["tried"].items()]
+        show(f"{model} on this machine", ["quantity", "value"], rows)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from scipy.optimize import minimize_scalar, nnls
 from queueing.models.iteration_time import Affine, Combined, Roofline, Table, TileLaw
 from queueing.tabular import read_table
 
-__all__ = ["Measurements", "Residuals", "fit"]
+__all__ = ["Measurements", "Residuals", "fit", "fit_piecewise"]
 
 Floats = NDArray[np.float64]
 Law = TypeVar("Law", Affine, Roofline, TileLaw, Combined, Table)
@@ -154,6 +154,30 @@ def fit(law: type[Law], measurements: Measurements, *, tile: int | None = None) 
         raise ValueError(f"a tile has a whole number of tokens, at least 1, not {tile!r}")
     fitted, predicted = _FITS[law](measurements, tile)
     return fitted, Residuals.of(predicted, measurements.seconds)
+
+
+def fit_piecewise(measurements: Measurements, knots: Sequence[int]) -> tuple[Table, Residuals]:
+    """Table with points at `knots` (tokens), free times there, and the least relative error on the measurements.
+
+    Between two knots a batch counts for both, by its distance from them, so sizes that were not measured at a knot help
+    to fit it, and far fewer numbers are fitted than :class:`Table` has with one time per size.
+
+    Raises:
+        ValueError: the knots do not increase or do not span the measured sizes, or there are too few measurements.
+    """
+    points = np.array(knots)
+    tokens = measurements.tokens
+    if (np.diff(points) <= 0).any() or not (points[0] <= tokens.min() and tokens.max() <= points[-1]):
+        raise ValueError(
+            f"knots {list(knots)} do not span batches of {tokens.min():.0f} to {tokens.max():.0f} tokens in order; "
+            "give increasing knots from the smallest to the largest"
+        )
+    hats = [np.interp(tokens, points, np.arange(len(points)) == k) for k in range(len(points))]
+    x, predicted, _ = _solve(measurements, "Table", [*hats, *_attention(measurements)])
+    times, (context, pair) = x[: len(points)].tolist(), map(float, x[-2:])
+    return Table(tuple(points.tolist()), tuple(times), context, pair), Residuals.of(
+        predicted, measurements.seconds
+    )
 
 
 def _column(name: str, values: ArrayLike) -> Floats:
