@@ -3,10 +3,8 @@
 The engine says who arrived, what each request holds and who left; :meth:`Ledger.ask` runs the compiled step of
 :mod:`queueing.loop`, so a policy sees here what it sees in the simulator, and its batch is checked by the same rules.
 
-What the engine does against the plan is told without contradicting what the policy was told before:
-  * an admission it refuses stays admitted, with its KV blocks reserved and no token in them;
-  * a request it preempts on its own stays running, and has its prompt to compute again;
-  * a request that leaves while it waits is shown until the policy admits it, and is gone then.
+A request that leaves while it waits is shown until the policy admits it, and is gone then: policies that keep queues of
+their own need not be told.
 """
 
 from __future__ import annotations
@@ -70,6 +68,9 @@ class Ledger:
         self._gone_waiting: set[int] = set()
         self._rows = 0
         self._use(_blank(policy, system, max(rows, system.max_running), python))
+        self.ask(
+            0.0
+        )  # nobody is there: this compiles now what would else be compiled under the first request
 
     def _use(self, run: Run) -> None:
         self.run = run
@@ -97,6 +98,11 @@ class Ledger:
     def running(self) -> Ints:
         """Requests that hold KV blocks in the books, in order of arrival."""
         return self._desk["member"][: int(self._node["running"])].astype(np.int64)
+
+    def decoding(self, row: int) -> bool:
+        """Whether the whole prompt of a request is in the KV cache."""
+        known = self._requests[row]
+        return bool(known["phase"] == RUNNING and known["prefilled"] >= known["prompt"])
 
     @property
     def free(self) -> int:
@@ -128,18 +134,13 @@ class Ledger:
         known["context"][rows] = context
         known["prefilled"][rows] = np.minimum(context, known["prompt"][rows])
         known["decoded"][rows] = np.maximum(decoded, known["decoded"][rows])
-        held = known["blocks"][rows]
-        more = np.where(held > 0, np.maximum(-(-context // size) - held, 0), 0)  # found in a prefix cache
-        known["blocks"][rows] = held + more
-        self._node["free"] = max(int(self._node["free"]) - int(more.sum()), 0)
+        holds = known["blocks"][rows]  # or has reserved; more, where a prefix cache held part of a prompt
+        known["blocks"][rows] = np.where(holds > 0, np.maximum(holds, -(-context // size)), 0)
+        self._count_free()
 
-    def lose(self, row: int, decoded: int) -> None:
-        """Enter that the engine preempted a running request with `decoded` output tokens on its own."""
-        known = self._requests[row]
-        if known["phase"] == RUNNING:
-            known["prompt"] += decoded - known["recomputed"]
-            known["recomputed"] = known["decoded"] = decoded
-            known["context"] = known["prefilled"] = 0
+    def _count_free(self) -> None:
+        held = int(self._requests["blocks"][self.running].sum())
+        self._node["free"] = max(self.run.limits.blocks - held, 0)
 
     def emit(self, rows: Ints, at: float) -> None:
         """Enter that `rows` got a token of output at time `at` (s)."""
@@ -157,10 +158,10 @@ class Ledger:
         kept = member[:running][member[:running] != row]
         member[: len(kept)] = kept
         node["running"] = len(kept)
-        node["free"] += self._requests["blocks"][row]
         node["unfinished"] -= 1
         self._requests["blocks"][row] = 0
         self._requests["phase"][row] = FINISHED
+        self._count_free()
 
     def end(self, rows: Sequence[int], tokens: Sequence[int], seconds: float) -> None:
         """Enter that a batch which gave `tokens` to `rows` has ended after so many seconds."""

@@ -3,7 +3,8 @@
 At each step the policy is asked on Tandem's books (:mod:`gpu.adapters.ledger`); vLLM's own `schedule()` then realises
 the batch: victims are preempted before it, the planned requests come first in the queues it walks, the budget of the
 step is the plan's sum, and no request gets more tokens than its plan says.  vLLM's KV cache manager stays the owner of
-all blocks and may refuse.
+all blocks and may refuse: where it gives a prompt less than its plan, or preempts a request that no plan names, vLLM
+itself schedules what runs until those requests are where the policy left them, and only then is the policy asked again.
 
 The policy is named, as 'module:Class', by `additional_config={"tandem_policy": …, "tandem_parameters": {…}}` or by the
 environment variables TANDEM_POLICY and TANDEM_PARAMETERS (JSON).  What a request announces comes in the `extra_args` of
@@ -25,7 +26,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -152,6 +153,8 @@ class PolicyMixin(_Surface):
         self._caps: dict[str, int] | None = (
             None  # tokens that each request may get in the step being scheduled
         )
+        self._behind: dict[str, int] = {}  # tokens to compute until a request is where the policy left it
+        self._evicting = False  # vLLM preempts now because the plan says so
         self._until = -math.inf  # the policy holds until then (s)
         self._in_flight: deque[tuple[float, tuple[int, ...], tuple[int, ...]]] = deque()
         self._ended = 0.0  # when the last batch ended (s)
@@ -165,6 +168,10 @@ class PolicyMixin(_Surface):
                 "Tandem orders the requests; leave vLLM's scheduling policy at fcfs",
             ),
             (not config.enable_chunked_prefill, "Tandem plans chunks of prompts; enable chunked prefill"),
+            (
+                config.long_prefill_token_threshold > 0,
+                "Tandem plans the length of chunks; leave long_prefill_token_threshold at 0",
+            ),
             (
                 self.num_spec_tokens > 0,
                 "a decode has one token under Tandem; switch speculative decoding off",
@@ -240,16 +247,16 @@ class PolicyMixin(_Surface):
         row = self._row.pop(request.request_id, None)
         if row is not None:
             del self._by_row[row]
+            self._behind.pop(request.request_id, None)
             self._observe([(row, request)])
             self._ledger.leave(row)
             self._until = -math.inf
         return super()._free_request(request, delay_free_blocks)
 
     def _preempt_request(self, request: Any, timestamp: float, drop_stale_output: bool = False) -> None:
-        row = self._row.get(request.request_id)
-        if row is not None:
-            coming = 0 if drop_stale_output else request.num_output_placeholders
-            self._ledger.lose(row, request.num_output_tokens + coming)
+        if not self._evicting and request.request_id in self._row:
+            reached = max(request.num_computed_tokens, self._behind.get(request.request_id, 0))
+            self._behind[request.request_id] = reached
         super()._preempt_request(request, timestamp, drop_stale_output)
 
     def _observe(self, known: list[tuple[int, Any]]) -> None:
@@ -268,29 +275,43 @@ class PolicyMixin(_Surface):
     def schedule(self, throttle_prefills: bool = False) -> Any:
         """Ask the policy, and let vLLM schedule its batch and nothing else."""
         now = self._tandem_now()
-        plan = self._plan(now)
-        tokens = {} if plan is None else self._prepare(plan)
+        for request in list(self.deferred_waiting):
+            if request.request_id not in self._row and self._handle_blocked_waiting_request(request):
+                self._enter(request)
+        self._observe([(row, self._by_row[row]) for row in self._ledger.running.tolist()])
+        prompts: dict[str, int] = {}
         budget = self.max_num_scheduled_tokens
-        self._caps, self.max_num_scheduled_tokens = tokens, sum(tokens.values())
+        if self._behind:
+            self._caps = self._recover()
+        else:
+            plan = self._plan(now)
+            self._caps = {} if plan is None else self._prepare(plan)
+            prompts = {
+                name: self._computed(name) + tokens
+                for name, tokens in self._caps.items()
+                if not self._ledger.decoding(self._row[name])
+            }
+            self.max_num_scheduled_tokens = sum(self._caps.values())
+        order = list(self._caps)
         try:
             output = super().schedule(throttle_prefills)
         finally:
             self._caps, self.max_num_scheduled_tokens = None, budget
+        self._behind = {n: q for n, q in (self._behind | prompts).items() if self._computed(n) < q}
         given: Mapping[str, int] = output.num_scheduled_tokens
         if given:
-            served = [r for r in tokens if r in given]
-            rows = tuple(self._row[r] for r in served)
-            self._in_flight.append((now, rows, tuple(given[r] for r in served)))
+            served = [name for name in order if name in given]
+            rows = tuple(self._row[name] for name in served)
+            self._in_flight.append((now, rows, tuple(given[name] for name in served)))
         return output
 
+    def _computed(self, name: str) -> int:
+        return int(self._by_row[self._row[name]].num_computed_tokens)
+
     def _plan(self, now: float) -> Plan | None:
-        for request in list(self.deferred_waiting):
-            if request.request_id not in self._row and self._handle_blocked_waiting_request(request):
-                self._enter(request)
         if now < self._until:
             self._tandem_rest(self._until)
             return None
-        self._observe([(row, self._by_row[row]) for row in self._ledger.running.tolist()])
         answer = self._ledger.ask(now)
         if answer is None or isinstance(answer, Plan):
             return answer
@@ -300,14 +321,26 @@ class PolicyMixin(_Surface):
 
     def _prepare(self, plan: Plan) -> dict[str, int]:
         """Preempt the plan's victims and put its requests first where vLLM looks; return the tokens of each."""
+        self._evicting = True
         for row in plan.victims:
             victim = self._by_row[row]
-            if victim in self.running:  # not if vLLM itself has preempted or never admitted it
-                self.running.remove(victim)
-                self._preempt_request(victim, time.monotonic())
-                # as when vLLM resumes a request in the step that preempted it
-                self.prev_step_scheduled_req_ids.discard(victim.request_id)
-        place = {row: k for k, row in enumerate(plan.requests)}
+            self.running.remove(victim)
+            self._preempt_request(victim, time.monotonic())
+            # as when vLLM resumes a request in the step that preempted it
+            self.prev_step_scheduled_req_ids.discard(victim.request_id)
+        self._evicting = False
+        self._put_first(plan.requests)
+        return {self._by_row[row].request_id: q for row, q in zip(plan.requests, plan.tokens, strict=True)}
+
+    def _recover(self) -> dict[str, int]:
+        """Let vLLM go on with what runs and resume who is behind; return the most tokens that each may get."""
+        rows = sorted({self._row[r.request_id] for r in self.running} | {self._row[n] for n in self._behind})
+        self._put_first(rows)
+        return {self._by_row[row].request_id: self.max_num_scheduled_tokens for row in rows}
+
+    def _put_first(self, rows: Sequence[int]) -> None:
+        """Order what runs by `rows`, then by arrival, and move those of `rows` that wait to the front of the queue."""
+        place = {row: k for k, row in enumerate(rows)}
         last = len(place)
 
         def order(request: Any) -> tuple[int, int]:
@@ -316,12 +349,11 @@ class PolicyMixin(_Surface):
 
         self.running = sorted(self.running, key=order)
         here = {request.request_id for request in self.running}
-        for row in reversed(plan.requests):
+        for row in reversed(rows):
             request = self._by_row[row]
             if request.request_id not in here:
                 self.waiting.remove_request(request)
                 self.waiting.prepend_request(request)
-        return {self._by_row[row].request_id: q for row, q in zip(plan.requests, plan.tokens, strict=True)}
 
     def _reserve_prefill_lookahead(self, request: Any, num_computed_tokens: int, num_new_tokens: int) -> int:
         allowed = super()._reserve_prefill_lookahead(request, num_computed_tokens, num_new_tokens)

@@ -1,19 +1,9 @@
-"""vLLM under Tandem's policies: the same decisions as the simulator's, and what happens where vLLM does otherwise.
-
-`FakeScheduler` is the part of vLLM's scheduler that the mix-in touches, written from its description: it walks the
-running requests, then the waiting queue, asks the hook how many tokens each may get, and preempts the last running one
-where no KV block is free.
-"""
+"""vLLM under Tandem's policies: the simulator's decisions, and what happens where vLLM does otherwise."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
 import types
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,285 +12,28 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import gpu.adapters.vllm as adapter
-from gpu.adapters.ledger import Ledger, Plan
-from gpu.adapters.vllm import PolicyMixin, mismatches, policy_of
-from policies import Fcfs, Orca, Rad, Sarathi, Slai, Vtc
+from gpu.adapters.ledger import Ledger
+from gpu.adapters.vllm import mismatches, policy_of
+from policies import Sarathi, Slai, Vtc
 from policies.catalogue import classes
-from queueing.policy import Facts, NoMemory, Policy, hold, plan, take_chunk
-from queueing.serving import SimulatedEngine, serve
+from queueing.policy import FIFO, Policy
+from queueing.run import PolicyBreach
 from queueing.system import System
-from queueing.trace import Trace
 from queueing.workload import Workload
-from tests.laws import LAW
+from tests.gpu.adapters.vllm_double import (
+    MAX_LENGTH,
+    Blind,
+    FakeScheduler,
+    Queue,
+    Scheduler,
+    drive,
+    reference,
+    renumbered,
+    system_of,
+)
 from tests.strategies import parameters_of, workloads
 
 ALL = list(classes(Policy).values())
-MAX_LENGTH = 96
-
-
-class Queue(deque[Any]):
-    """vLLM's waiting queue under fcfs."""
-
-    prepend_request = deque.appendleft
-    remove_request = deque.remove
-
-
-@dataclass(eq=False)
-class Request:
-    """What the mix-in and the walk below read of a request; `output` is known to the model alone."""
-
-    request_id: str
-    arrival_time: float
-    num_prompt_tokens: int
-    output: int
-    sampling_params: Any
-    num_computed_tokens: int = 0
-    num_output_tokens: int = 0
-    num_output_placeholders: int = 0
-    resumable: bool = False
-    blocked: bool = False
-
-    @property
-    def num_tokens(self) -> int:
-        return self.num_prompt_tokens + self.num_output_tokens
-
-
-@dataclass
-class Output:
-    """The step as vLLM hands it to the model."""
-
-    num_scheduled_tokens: dict[str, int]
-    preempted: list[str]
-
-
-class FakeScheduler:
-    """The walk of vLLM's schedule(), on a KV memory of so many blocks."""
-
-    def __init__(self, system: System, **unlike: Any) -> None:
-        self.vllm_config = types.SimpleNamespace(additional_config={})
-        self.scheduler_config = types.SimpleNamespace(
-            enable_chunked_prefill=True,
-            watermark=system.watermark,
-            max_num_batched_tokens=system.max_batch_tokens,
-        )
-        self.cache_config = types.SimpleNamespace(num_gpu_blocks=system.blocks + 1)
-        self.kv_cache_config = types.SimpleNamespace(kv_cache_groups=["attention"])
-        self.parallel_config = types.SimpleNamespace(pipeline_parallel_size=1)
-        self.policy = types.SimpleNamespace(value="fcfs")
-        self.connector = self.ec_connector = None
-        self.is_encoder_decoder = self.has_mamba_layers = False
-        self.num_spec_tokens, self.num_sampled_tokens_per_step = 0, 1
-        self.block_size, self.max_model_len = system.block_size, system.max_length
-        self.max_num_active_reqs = system.max_running
-        self.max_num_scheduled_tokens = system.max_batch_tokens
-        self.requests: dict[str, Request] = {}
-        self.running: list[Request] = []
-        self.waiting = Queue()
-        self.deferred_waiting: set[Request] = set()
-        self.prev_step_scheduled_req_ids: set[str] = set()
-        self.held: dict[str, int] = {}
-        self.free_blocks = system.blocks
-        self.refuse: Callable[[Request], bool] = lambda request: False
-        self.refused = 0
-        self._preempted: list[str] = []
-        for name, value in unlike.items():
-            setattr(self, name, value)
-
-    def add_request(self, request: Request) -> None:
-        self.requests[request.request_id] = request
-        self.waiting.append(request)
-        if request.blocked:
-            self.deferred_waiting.add(request)
-
-    def _handle_blocked_waiting_request(self, request: Request) -> bool:
-        return not request.blocked
-
-    def _reserve_prefill_lookahead(
-        self, request: Request, num_computed_tokens: int, num_new_tokens: int
-    ) -> int:
-        return num_new_tokens
-
-    def _allocate(self, request: Request, tokens: int) -> bool:
-        need = -(-(request.num_computed_tokens + tokens) // self.block_size)
-        more = max(need - self.held.get(request.request_id, 0), 0)
-        if more > self.free_blocks or self.refuse(request):
-            self.refused += 1
-            return False
-        self.free_blocks -= more
-        self.held[request.request_id] = self.held.get(request.request_id, 0) + more
-        return True
-
-    def _preempt_request(self, request: Request, timestamp: float, drop_stale_output: bool = False) -> None:
-        self.free_blocks += self.held.pop(request.request_id, 0)
-        request.num_computed_tokens = 0
-        self._preempted.append(request.request_id)
-        self.waiting.prepend_request(request)
-
-    def _free_request(self, request: Request, delay_free_blocks: bool = False) -> None:
-        self.free_blocks += self.held.pop(request.request_id, 0)
-        del self.requests[request.request_id]
-
-    def abort(self, request_id: str) -> None:
-        request = self.requests[request_id]
-        (self.running if request in self.running else self.waiting).remove(request)
-        self._free_request(request)
-
-    def schedule(self, throttle_prefills: bool = False) -> Output:
-        budget = self.max_num_scheduled_tokens
-        given: dict[str, int] = {}
-        before, k = len(self._preempted), 0
-        while k < len(self.running) and budget > 0:
-            request = self.running[k]
-            wanted = min(request.num_tokens - request.num_computed_tokens, budget)
-            tokens = self._reserve_prefill_lookahead(request, request.num_computed_tokens, wanted)
-            if tokens == 0:
-                k += 1
-                continue
-            allowed = self._allocate(request, tokens)
-            while not allowed:
-                victim = self.running.pop()
-                self._preempt_request(victim, 0.0)
-                if victim is request:
-                    break
-                allowed = self._allocate(request, tokens)
-            if not allowed:
-                break
-            given[request.request_id] = tokens
-            budget -= tokens
-            k += 1
-        while len(self._preempted) == before and self.waiting and budget > 0:
-            if len(self.running) >= self.max_num_active_reqs:
-                break
-            request = self.waiting[0]
-            if request.blocked:
-                self.waiting.rotate(-1)
-                continue
-            wanted = min(request.num_tokens, budget)
-            tokens = self._reserve_prefill_lookahead(request, 0, wanted)
-            if tokens == 0 or not self._allocate(request, tokens):
-                break
-            self.waiting.popleft()
-            self.deferred_waiting.discard(request)
-            self.running.append(request)
-            given[request.request_id] = tokens
-            budget -= tokens
-        assert sum(given.values()) <= self.max_num_scheduled_tokens
-        for request_id, tokens in given.items():
-            self.requests[request_id].num_computed_tokens += tokens
-        preempted, self._preempted = self._preempted, []
-        return Output(given, preempted)
-
-    def update_from_output(self, scheduler_output: Output, model_runner_output: Any) -> None:
-        for request_id in scheduler_output.num_scheduled_tokens:
-            request = self.requests[request_id]
-            if request.num_computed_tokens == request.num_tokens:
-                request.num_output_tokens += 1
-                if request.num_output_tokens == request.output:
-                    self.running.remove(request)
-                    self._free_request(request)
-
-
-class Scheduler(PolicyMixin, FakeScheduler):  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
-    """vLLM's fake under a policy and a virtual clock; `coming` is when the next request arrives (s)."""
-
-    tandem_python = True
-
-    def __init__(self, system: System, policy: Policy | None, **unlike: Any) -> None:
-        self.tandem_policy = policy  # pyright: ignore[reportAttributeAccessIssue]
-        self.now, self.coming = 0.0, np.inf
-        super().__init__(system, **unlike)
-
-    def _tandem_now(self) -> float:
-        return self.now
-
-    def _tandem_rest(self, until: float) -> None:
-        self.now = max(self.now, min(until, self.coming))
-
-
-class Blind(Scheduler):
-    """Control: the plan's order and budget are taken, its tokens per request are not."""
-
-    def _reserve_prefill_lookahead(self, request: Any, num_computed_tokens: int, num_new_tokens: int) -> int:
-        return num_new_tokens
-
-
-def system_of(blocks: int, block_size: int, **limits: Any) -> System:
-    return System(LAW, blocks=blocks, block_size=block_size, max_length=MAX_LENGTH, **limits)
-
-
-def request_of(workload: Workload, i: int) -> Request:
-    extra: dict[str, Any] = {"tandem_client": int(workload.client[i]), "tandem_tbt": float(workload.tbt[i])}
-    if workload.predicted is not None:
-        extra["tandem_predicted"] = int(workload.predicted[i])
-    return Request(
-        str(i),
-        float(workload.arrival[i]),
-        int(workload.prompt[i]),
-        int(workload.output[i]),
-        types.SimpleNamespace(extra_args=extra),
-    )
-
-
-@dataclass
-class Log:
-    """Decisions of a run: per batch its start (s) and, in order, (request, tokens), victims first with 0 tokens."""
-
-    start: list[float] = field(default_factory=list)
-    entries: list[list[tuple[int, int]]] = field(default_factory=list)
-
-
-def expected(trace: Trace) -> Log:
-    assert trace.entries is not None
-    pairs = list(zip(trace.entries["request"].tolist(), trace.entries["tokens"].tolist(), strict=True))
-    ends = np.cumsum(trace.iterations["entries"]).tolist()
-    starts = [0, *ends[:-1]]
-    return Log(trace.iterations["start"].tolist(), [pairs[a:b] for a, b in zip(starts, ends, strict=True)])
-
-
-def drive(
-    scheduler: Scheduler, workload: Workload, seconds: Callable[[int], float], steps: int = 10_000
-) -> Log:
-    """Serve a workload as vLLM's engine loop does, batch k taking `seconds(k)`."""
-    log, following, n = Log(), 0, len(workload)
-    for _ in range(steps):
-        while following < n and workload.arrival[following] <= scheduler.now:
-            scheduler.add_request(request_of(workload, following))
-            following += 1
-        scheduler.coming = float(workload.arrival[following]) if following < n else np.inf
-        if not scheduler.requests:
-            if following == n:
-                return log
-            scheduler.now = scheduler.coming
-            continue
-        start = scheduler.now
-        output = scheduler.schedule()
-        given = output.num_scheduled_tokens
-        if given:
-            batch = scheduler._in_flight[-1]  # in the order of the plan
-            log.start.append(start)
-            log.entries.append(
-                [(int(r), 0) for r in output.preempted] + list(zip(batch[1], batch[2], strict=True))
-            )
-            scheduler.now = start + seconds(len(log.start) - 1)
-        scheduler.update_from_output(output, None)
-    raise AssertionError(f"not done after {steps} steps")
-
-
-def renumbered(workload: Workload) -> Workload:
-    """Clients in order of appearance, and times that add up without rounding."""
-    _, first, client = np.unique(workload.client, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))
-    arrival = np.round(workload.arrival * 2**20) / 2**20
-    columns = (
-        workload.prompt,
-        workload.output,
-        rank[client],
-        workload.tbt,
-        workload.ttft,
-        workload.predicted,
-    )
-    return Workload(arrival, *columns)
-
 
 few = workloads(min_requests=2, max_requests=8, max_prompt=60, max_output=30, max_gap=0.25).map(renumbered)
 nodes = st.builds(
@@ -313,17 +46,12 @@ nodes = st.builds(
 )
 
 
-def reference(workload: Workload, system: System, policy: Policy) -> tuple[Trace, Log]:
-    trace = serve(workload, system, policy, SimulatedEngine(LAW), python=True)
-    return trace, expected(trace)
-
-
 @given(few, nodes, st.sampled_from(ALL).flatmap(parameters_of))
 def test_decisions_are_the_simulators(workload: Workload, system: System, policy: Policy) -> None:
     """Step by step, whatever the policy and however tight the memory: order, tokens, victims, holds and times."""
     assume(bool((workload.prompt + workload.output <= MAX_LENGTH).all()))
     trace, wanted = reference(workload, system, policy)
-    scheduler = Scheduler(system, policy)
+    scheduler = Scheduler(policy, system)
     made = drive(scheduler, workload, lambda k: float(trace.iterations["seconds"][k]))
     assert made == wanted
     assert scheduler.refused == 0
@@ -338,6 +66,242 @@ def test_the_caps_of_the_plan_decide() -> None:
     policy, system = Slai(token_budget=16), system_of(60, 4)
     trace, wanted = reference(CROWDED, system, policy)
     seconds = trace.iterations["seconds"]
-    assert drive(Scheduler(system, policy), CROWDED, lambda k: float(seconds[k])) == wanted
-    made = drive(Blind(system, policy), CROWDED, lambda k: float(seconds[min(k, len(seconds) - 1)]))
+    assert drive(Scheduler(policy, system), CROWDED, lambda k: float(seconds[k])) == wanted
+    made = drive(Blind(policy, system), CROWDED, lambda k: float(seconds[min(k, len(seconds) - 1)]))
     assert made.entries != wanted.entries
+
+
+def test_a_policy_may_hold_and_defer_decodes() -> None:
+    """SLAI leaves decodes out of batches that have room for them; WAIT holds until enough prompts are there."""
+    trace, wanted = reference(CROWDED, system_of(1000, 4), Slai(token_budget=16))
+    scheduler = Scheduler(Slai(token_budget=16), system_of(1000, 4))
+    assert drive(scheduler, CROWDED, lambda k: float(trace.iterations["seconds"][k])) == wanted
+    assert any(
+        int(running) > len(batch)
+        for running, batch in zip(trace.iterations["running"], wanted.entries, strict=True)
+    )
+    waiting = policy_of("policies:Wait")
+    trace, wanted = reference(CROWDED, system_of(1000, 4), waiting)
+    made = drive(
+        Scheduler(waiting, system_of(1000, 4)), CROWDED, lambda k: float(trace.iterations["seconds"][k])
+    )
+    assert made == wanted
+    assert wanted.start[0] > CROWDED.arrival[0]
+
+
+def test_books_grow_without_a_trace() -> None:
+    """Rows doubled from 2 on, in the middle of the run, change no decision of any policy."""
+    system = system_of(30, 4, max_running=2)
+    for cls in ALL:
+        trace, wanted = reference(CROWDED, system, cls())
+        scheduler = Scheduler(cls(), system)
+        scheduler._ledger = Ledger(cls(), system, rows=2, python=True)
+        assert drive(scheduler, CROWDED, lambda k, s=trace.iterations["seconds"]: float(s[k])) == wanted, cls
+        assert len(scheduler._ledger.run.workload) == 8
+
+
+def test_compiled() -> None:
+    """The compiled step decides as its twin does."""
+
+    class Compiled(Scheduler):
+        tandem_python = False
+
+    trace, wanted = reference(CROWDED, system_of(30, 4), Sarathi(token_budget=16))
+    made = drive(
+        Compiled(Sarathi(token_budget=16), system_of(30, 4)),
+        CROWDED,
+        lambda k: float(trace.iterations["seconds"][k]),
+    )
+    assert made == wanted
+    assert any(tokens == 0 for batch in wanted.entries for _, tokens in batch)  # it preempts
+
+
+# -- where vLLM does otherwise
+
+
+@given(few, nodes, st.sampled_from(ALL).flatmap(parameters_of), st.data())
+def test_refusals_aborts_and_delays_leave_the_books_right(
+    workload: Workload, system: System, policy: Policy, data: st.DataObject
+) -> None:
+    """Whatever vLLM refuses, preempts, blocks or loses: nobody is forgotten, and every block comes back."""
+    assume(bool((workload.prompt + workload.output <= MAX_LENGTH).all()))
+    scheduler = Scheduler(policy, system)
+    moods = st.lists(st.sampled_from(["", "", "", "refuse", "abort", "reset"]), max_size=40)
+    mood = iter(data.draw(moods))
+    blocked = data.draw(st.sets(st.integers(0, len(workload) - 1)))
+    following, finished = 0, False
+    for _ in range(5000):
+        while following < len(workload) and workload.arrival[following] <= scheduler.now:
+            request = scheduler.request_of(workload, following)
+            request.blocked = following in blocked
+            scheduler.add_request(request)
+            following += 1
+        scheduler.coming = float(workload.arrival[following]) if following < len(workload) else np.inf
+        if not scheduler.requests:
+            finished = following == len(workload)
+            if finished:
+                break
+            scheduler.now = scheduler.coming
+            continue
+        what = next(mood, "")
+        scheduler.refuse = (lambda r: int(r.request_id) % 2 == 0) if what == "refuse" else (lambda r: False)
+        if what == "abort":
+            scheduler.abort(next(iter(scheduler.requests)))
+        if what == "reset":  # vLLM's reset_prefix_cache
+            while scheduler.running:
+                scheduler._preempt_request(scheduler.running.pop(), 0.0, drop_stale_output=True)
+        if what == "":
+            for request in scheduler.requests.values():
+                request.blocked = False
+        output = scheduler.schedule()
+        scheduler.now += 2.0**-6
+        scheduler.update_from_output(output, None)
+    assert finished
+    assert scheduler.free_blocks == system.blocks == scheduler._ledger.free
+    assert scheduler._row == {}
+
+
+def test_a_refused_admission_stays_admitted() -> None:
+    """And its tokens come as soon as vLLM relents; without that the fair queue would wait for ever for its head."""
+    scheduler = Scheduler(Vtc(), system_of(1000, 4))
+    one = Workload([0.0], [20], [3])
+    scheduler.add_request(scheduler.request_of(one, 0))
+    scheduler.refuse = lambda request: True
+    assert scheduler.schedule().num_scheduled_tokens == {}
+    assert scheduler._ledger.running.tolist() == [0]
+    scheduler.refuse = lambda request: False
+    assert scheduler.schedule().num_scheduled_tokens == {"0": 20}
+
+
+def test_a_request_given_up_while_it_waits_takes_nothing() -> None:
+    """It is gone when the policy admits it, and the next in the queue is admitted in its place."""
+    scheduler = Scheduler(Sarathi(order=FIFO) if hasattr(Sarathi, "order") else Sarathi(), system_of(1000, 4))
+    two = Workload([0.0, 0.0], [20, 30], [3, 3])
+    for i in range(2):
+        scheduler.add_request(scheduler.request_of(two, i))
+    scheduler.abort("0")
+    assert scheduler.schedule().num_scheduled_tokens == {"1": 30}
+    assert scheduler._ledger.free == 1000 - 8
+
+
+# -- what is configured and announced
+
+
+def test_the_policy_is_named_by_configuration_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """additional_config before the environment; parameters by name, members of enumerations by theirs."""
+
+    def made(**config: Any) -> str:
+        scheduler = Scheduler(
+            None, system_of(1000, 4), vllm_config=types.SimpleNamespace(additional_config=config)
+        )
+        return scheduler._ledger.run.policy.name
+
+    monkeypatch.delenv("TANDEM_POLICY", raising=False)
+    monkeypatch.delenv("TANDEM_PARAMETERS", raising=False)
+    with pytest.raises(ValueError, match="no policy is named"):
+        made()
+    monkeypatch.setenv("TANDEM_POLICY", "policies:Slai")
+    monkeypatch.setenv("TANDEM_PARAMETERS", '{"order": "fifo"}')
+    assert made() == "Slai(order=FIFO)"
+    assert made(tandem_policy="policies:Orca") == "Orca"
+    monkeypatch.setenv("TANDEM_PARAMETERS", "{")
+    with pytest.raises(ValueError, match="TANDEM_PARAMETERS is not JSON"):
+        made()
+    monkeypatch.setenv("TANDEM_PARAMETERS", "[1]")
+    with pytest.raises(ValueError, match="is a JSON object"):
+        made()
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "sentence"),
+    [
+        ("slai", {}, "is named 'module:Class'"),
+        ("policies:Nobody", {}, "there is no policy 'policies:Nobody'"),
+        ("no_such_module:Slai", {}, "there is no policy 'no_such_module:Slai'"),
+        ("queueing.system:System", {}, "is no policy class"),
+        ("policies:Slai", {"budget": 3}, "does not take these parameters"),
+        ("policies:Slai", {"order": "lifo"}, "order of Slai is one of"),
+        ("policies:Slai", {"token_budget": 0}, "token_budget"),
+    ],
+)
+def test_what_cannot_be_a_policy_is_named(path: str, parameters: dict[str, Any], sentence: str) -> None:
+    """One sentence for each mistake."""
+    with pytest.raises(ValueError, match=sentence):
+        policy_of(path, parameters)
+
+
+def test_what_a_client_announces_wrongly_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """One request's mistake is logged and stops nobody; what is right is what the policy sees."""
+    scheduler = Scheduler(Slai(), system_of(1000, 4))
+    wrong = {"tandem_tbt": -1.0, "tandem_client": [], "tandem_predicted": 2.5}
+    right = {"tandem_tbt": 0.25, "tandem_client": "a", "tandem_predicted": 7}
+    for i, extra in enumerate((wrong, right, None)):
+        request = scheduler.request_of(CROWDED, i)
+        request.sampling_params = types.SimpleNamespace(extra_args=extra)
+        scheduler.add_request(request)
+    scheduler.schedule()
+    known = scheduler._ledger.run.tables["requests"][:3]
+    assert known["tbt"].tolist() == [np.inf, 0.25, np.inf]
+    assert known["client"].tolist() == [0, 1, 0]
+    assert known["predicted"].tolist() == [MAX_LENGTH - 60, 7, MAX_LENGTH - 40]
+    assert len(caplog.records) == 3
+
+
+@pytest.mark.parametrize(
+    ("unlike", "sentence"),
+    [
+        ({"policy": types.SimpleNamespace(value="priority")}, "at fcfs"),
+        ({"num_spec_tokens": 2}, "speculative decoding off"),
+        ({"connector": object()}, "without a KV or encoder connector"),
+        ({"parallel_config": types.SimpleNamespace(pipeline_parallel_size=2)}, "pipeline_parallel_size=1"),
+        ({"has_mamba_layers": True}, "one kind of KV block"),
+        ({"is_encoder_decoder": True}, "decoder-only"),
+        ({"max_model_len": 4001}, "lower max_model_len"),
+    ],
+)
+def test_an_engine_that_no_policy_can_plan_for_is_refused(unlike: dict[str, Any], sentence: str) -> None:
+    """At the start, in one sentence, and not under load."""
+    with pytest.raises(ValueError, match=sentence):
+        Scheduler(Slai(), system_of(1000, 4), **unlike)
+
+
+def test_a_policy_that_breaks_a_rule_is_stopped() -> None:
+    """The books' checks hold here too: more tokens than the engine takes in a batch."""
+    scheduler = Scheduler(Slai(), system_of(1000, 4))
+    scheduler._ledger.run.limits = scheduler._ledger.run.limits._replace(max_running=0)
+    scheduler.add_request(scheduler.request_of(CROWDED, 0))
+    with pytest.raises(PolicyBreach):
+        scheduler.schedule()
+
+
+# -- vLLM itself
+
+
+def test_signatures_that_differ_are_named() -> None:
+    """The double has the parameters of the table; a hook that gained one, or is gone, is told."""
+    assert mismatches(FakeScheduler, Queue) == []
+
+    class Changed(FakeScheduler):
+        _preempt_request = None  # pyright: ignore
+
+        def schedule(self, throttle_prefills: bool = False, budget: int = 0) -> Any:
+            return None
+
+    assert [sentence.split()[0] for sentence in mismatches(Changed, Queue)] == [
+        "schedule",
+        "_preempt_request",
+    ]
+
+
+def test_without_vllm_or_with_another_the_scheduler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module imports; the class is what cannot be had."""
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ImportError, match="which cannot be imported"):
+        _ = adapter.__getattr__("PolicyScheduler")
+    other = types.ModuleType("vllm")
+    other.__version__ = "0.33.0"  # pyright: ignore
+    monkeypatch.setitem(sys.modules, "vllm", other)
+    with pytest.raises(ImportError, match=r"written for vLLM 0\.32 and finds 0\.33\.0"):
+        _ = adapter.__getattr__("AsyncPolicyScheduler")
+    with pytest.raises(AttributeError, match="no attribute 'Scheduler'"):
+        _ = adapter.__getattr__("Scheduler")
