@@ -42,18 +42,18 @@ PREEMPT, CHUNK, LAST, TOKEN = 0, 1, 2, 3
 
 LIFECYCLE = (
     "",
-    "a batch starts before the one before it has ended",
+    "a batch starts before the one before it has ended, or does not last",
     "the batch serves a request that has not arrived, or is another node's",
     "the batch serves a request that has ended or was rejected",
     "the batch serves a request twice",
-    "the batch preempts a request that is not running",
+    "the batch preempts a request that is not running, or after it has served one",
     "the chunk is longer than what is left of the prompt",
     "a decode is given more than one token",
     "KV blocks are more than there are",
     "the batch's KV blocks are fewer than its requests fill",
-    "the batch's tokens are not those of its entries",
+    "the batch's tokens or their context are not those of its entries",
     "a time of the request is not that of its events",
-    "the request has not the tokens that its events give",
+    "the request has not the tokens, the preemptions or the end that its events give",
 )
 VTC = (
     "",
@@ -112,11 +112,17 @@ class _Run(NamedTuple):
     admitted: Floats
     first_token: Floats
     finished: Floats
+    prefill_end: Floats
+    last_token: Floats
+    longest_gap: Floats
+    preemptions: Ints
+    ended: NDArray[np.bool_]
     start: Floats
     end: Floats
     node: Ints
     prefill: Ints
     decodes: Ints
+    context: Ints
     used: Ints
     sizes: Ints
     request: Ints
@@ -144,8 +150,10 @@ def _run_of(trace: Trace) -> _Run:
     return _Run(
         floats(q["arrival"]), ints(q["prompt"]), ints(q["output"]), ints(q["client"]), ints(q["node"]),
         np.ascontiguousarray(trace.rejected), ints(q["decoded"]), floats(q["admitted"]), floats(q["first_token"]),
-        floats(q["finished"]), floats(its["start"]), floats(its["start"] + its["seconds"]), ints(its["node"]),
-        ints(its["prefill"]), ints(its["decodes"]), ints(its["blocks"]), ints(its["entries"]),
+        floats(q["finished"]), floats(q["prefill_end"]), floats(q["last_token"]), floats(q["longest_gap"]),
+        ints(q["preemptions"]), np.ascontiguousarray(trace.finished), floats(its["start"]),
+        floats(its["start"] + its["seconds"]), ints(its["node"]),
+        ints(its["prefill"]), ints(its["decodes"]), ints(its["context"]), ints(its["blocks"]), ints(its["entries"]),
         ints(trace.entries["request"]), ints(trace.entries["tokens"]), float(meta.get("horizon", math.inf)),
         bool(meta.get("last_chunk_emits", True)), int(meta["blocks"]), int(meta["block_size"]),
     )  # fmt: skip
@@ -172,27 +180,32 @@ def replay_lifecycle(run: _Run, kind, fault) -> int:
     first_token = np.full(n, np.nan)
     admitted = np.full(n, np.nan)
     finished = np.full(n, np.nan)
+    prefill_end = np.full(n, np.nan)
+    last_token = np.full(n, np.nan)
+    longest_gap = np.zeros(n)
+    preempted = np.zeros(n, np.int64)
     used = np.zeros(nodes, np.int64)
     free_at = np.full(nodes, -np.inf)
     at = 0
     for k in range(len(run.start)):
         fault[0], fault[1] = k, -1
         node, start, end = run.node[k], run.start[k], run.end[k]
-        if start < free_at[node]:
+        if not (start >= free_at[node] and end > start):  # nan is neither
             return 1
         free_at[node] = end
         cut = end > run.horizon  # a batch that the horizon cuts credits nothing
-        prefill, decodes = 0, 0
+        prefill, decodes, context = 0, 0, 0
         for e in range(at, at + run.sizes[k]):
             r, tokens = run.request[e], run.tokens[e]
             fault[1] = r
-            if run.home[r] != node or run.arrival[r] > start:
+            if run.home[r] != node or not run.arrival[r] <= start:
                 return 2
             if run.rejected[r] or emitted[r] >= run.output[r]:
                 return 3
             if tokens == 0:
-                if held[r] == 0:
+                if held[r] == 0 or prefill + decodes > 0:
                     return 5
+                preempted[r] += 1
                 used[node] -= held[r]
                 held[r], given[r] = 0, 0
                 target[r] = run.prompt[r] + emitted[r]
@@ -213,6 +226,7 @@ def replay_lifecycle(run: _Run, kind, fault) -> int:
                     return 7
                 kind[e] = TOKEN
                 decodes += 1
+                context += given[r] + 1
             given[r] += tokens
             need = (given[r] + run.block_size - 1) // run.block_size
             used[node] += max(need - held[r], 0)
@@ -222,15 +236,20 @@ def replay_lifecycle(run: _Run, kind, fault) -> int:
             return 8
         if used[node] > run.used[k]:  # more may be reserved
             return 9
-        if prefill != run.prefill[k] or decodes != run.decodes[k]:
+        if prefill != run.prefill[k] or decodes != run.decodes[k] or context != run.context[k]:
             return 10
         for e in range(at, at + run.sizes[k]):
             r = run.request[e]
+            if not cut and kind[e] == LAST and np.isnan(prefill_end[r]):
+                prefill_end[r] = end
             if cut or not (kind[e] == TOKEN or (kind[e] == LAST and run.emits)):
                 continue
             emitted[r] += 1
             if np.isnan(first_token[r]):
                 first_token[r] = end
+            else:
+                longest_gap[r] = max(longest_gap[r], end - last_token[r])
+            last_token[r] = end
             if emitted[r] == run.output[r]:
                 finished[r] = end
                 used[node] -= held[r]
@@ -238,8 +257,14 @@ def replay_lifecycle(run: _Run, kind, fault) -> int:
         at += run.sizes[k]
     for r in range(n):
         fault[1] = r
-        if emitted[r] != run.decoded[r]:
+        if emitted[r] != run.decoded[r] or preempted[r] != run.preemptions[r]:
             return 12
+        if run.ended[r] == np.isnan(finished[r]):
+            return 12
+        if not (same(prefill_end[r], run.prefill_end[r]) and same(last_token[r], run.last_token[r])):
+            return 11
+        if longest_gap[r] != run.longest_gap[r]:
+            return 11
         if not (same(admitted[r], run.admitted[r]) and same(first_token[r], run.first_token[r])):
             return 11
         if not same(finished[r], run.finished[r]):

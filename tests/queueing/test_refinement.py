@@ -171,7 +171,7 @@ def altered(trace: Trace, table: str, column: str, row: int, value: Any) -> Trac
 
 @given(st.data(), crowds, st.sampled_from([Vtc(), Sarathi(), Rad(tile=16)]))
 def test_one_altered_event_is_refused(data: st.DataObject, workload: Workload, policy: Policy) -> None:
-    """A token more or fewer, given to somebody else, an arrival after the admission, a time, a figure of a batch."""
+    """A token more or fewer, given to somebody else, an arrival after the admission, a preemption, a time, a figure."""
     trace = run(told(workload), TIGHT, policy)
     entries, its, requests = trace.entries, trace.iterations, trace.requests
     assert entries is not None
@@ -179,10 +179,45 @@ def test_one_altered_event_is_refused(data: st.DataObject, workload: Workload, p
     assert lifecycle(trace).ok
     e = data.draw(st.integers(0, len(entries["request"]) - 1))
     k, r = data.draw(st.integers(0, len(its["start"]) - 1)), int(entries["request"][e])
+    times = ["first_token", "finished", "prefill_end", "last_token", "longest_gap"]
+    counts = ["decodes", "prefill", "context"]
     what = data.draw(
-        st.sampled_from(["tokens", "request", "arrival", "first_token", "finished", "decodes", "start"])
+        st.sampled_from(
+            [
+                "tokens",
+                "request",
+                "arrival",
+                "start",
+                "preemptions",
+                "status",
+                "lost",
+                "preempted",
+                *times,
+                *counts,
+            ]
+        )
     )
     match what:
+        case "lost":  # a time that is none
+            table, column, row = data.draw(
+                st.sampled_from(
+                    [("requests", "arrival", r), ("iterations", "start", k), ("iterations", "seconds", k)]
+                )
+            )
+            wrong = altered(trace, table, column, row, np.nan)
+        case "preempted":  # after its own last token in the same batch
+            k = int(np.searchsorted(np.cumsum(its["entries"]), e, "right"))
+            more = {
+                "request": np.insert(entries["request"], e + 1, r),
+                "tokens": np.insert(entries["tokens"], e + 1, 0),
+            }
+            wrong = dataclasses.replace(
+                altered(trace, "iterations", "entries", k, its["entries"][k] + 1), entries=more
+            )
+        case "preemptions":
+            wrong = altered(trace, "requests", what, r, requests[what][r] + 1)
+        case "status":
+            wrong = altered(trace, "requests", what, r, 2)
         case "tokens":
             wrong = altered(
                 trace, "entries", "tokens", e, entries["tokens"][e] + data.draw(st.sampled_from([-1, 1, 5]))
@@ -192,10 +227,10 @@ def test_one_altered_event_is_refused(data: st.DataObject, workload: Workload, p
             wrong = altered(trace, "entries", "request", e, other)
         case "arrival":
             wrong = altered(trace, "requests", "arrival", r, np.nextafter(requests["admitted"][r], np.inf))
-        case "first_token" | "finished":
+        case _ if what in times:
             wrong = altered(trace, "requests", what, r, np.nextafter(requests[what][r], np.inf))
-        case "decodes":
-            wrong = altered(trace, "iterations", "decodes", k, its["decodes"][k] + 1)
+        case _ if what in counts:
+            wrong = altered(trace, "iterations", what, k, its[what][k] + 1)
         case _:
             assume(len(its["start"]) > 1)
             k = max(k, 1)
