@@ -2,7 +2,8 @@
 
 The sources are in `queueing/proofs/coq`, and need Coq 8.16 or later and its standard library.  They are compiled in a
 folder of their own, so that nothing is written beside them.  A negative control is a source with one hypothesis or
-constant altered, which must not compile.
+constant altered, which must not compile: it shows that the proof needs what was altered, not that the altered statement
+is false.  That it is false is shown by runs, in the sources *_controls.v, as claims of their own.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ def _compiled(file: str, altered: tuple[tuple[str, str], ...] = ()) -> tuple[Pat
                 shutil.copy(path, home)
     (home / f"{file}.v").write_text(source)
     result = _call("coqc", "-q", "-Q", ".", "Tandem", f"{file}.v", folder=home)
-    return home, "" if result.returncode == 0 else result.stderr.strip() or "coqc failed"
+    said = "" if result.returncode == 0 else result.stderr.strip() or "coqc failed"
+    if altered and "Syntax error" in said:
+        raise ValueError(f"{file}.v with {altered[0][1]!r} is no Coq, and controls nothing: {said[-200:]}")
+    return home, said
 
 
 @cache

@@ -100,7 +100,10 @@ CLAIMS = (
         "is the cheapest if and only if c >= a·b0.",
         "our derivation",
         Kind.KERNEL,
-        ("batches of at most b tokens",),
+        (
+            "batches of at most b tokens, none cheaper per token than one of b: n·t(b) <= b·t(n)",
+            "under the affine law a >= 0; only if: 1 <= b0 < b",
+        ),
         _proved("Conserving", "affine_rate", "affine_rate_only_if", "any_policy_rate"),
         {"any c and b0": _altered("Conserving", "affine_rate", "0 <= b0 -> a * b0 <= c -> 1", "0 <= b0 -> 1")},
         PAGE,
@@ -110,7 +113,10 @@ CLAIMS = (
         "For all arrivals, every work-conserving policy has Q* <= W <= Q* + w(b - 1)(L - 1) + t(b - 1).",
         "our derivation; arXiv 2504.07347 has throughput optimality in the fluid limit (published)",
         Kind.KERNEL,
-        ("requests of at most L tokens", "the largest batch is the cheapest per token", "ample memory"),
+        (
+            "requests of 1 to L tokens, ample memory, every request may be given a token",
+            "the largest batch is the cheapest per token, and t(n) <= t(b - 1) for n < b",
+        ),
         _proved("Conserving", "conserving_sandwich", "affine_sandwich"),
         {"a constant without t(b - 1)": _altered(
             "Conserving", "conserving_sandwich", " * (L - 1) + b * T (b - 1))))%Q", " * (L - 1))))%Q")},
@@ -126,6 +132,23 @@ CLAIMS = (
         _proved("Foster", "foster", "foster_time", "foster_tail"),
         {"V of any sign": _altered("Foster", "foster", "Hypothesis V_nonneg : forall s, 0 <= V s.",
                                    "Hypothesis V_nonneg : forall s, -1 <= V s.")},
+        PAGE,
+    ),
+    Claim(
+        "rad-kernel-hypotheses-needed",
+        "Runs leave rad-sandwich's constant if prompts are not multiples of the chunk, the chunk of the tile, or "
+        "decodes are longer than d; idling leaves any constant, and so does load above 1; (b - 1)L tokens on b - 1 "
+        "requests fill no batch.",
+        "our derivation",
+        Kind.KERNEL,
+        ("each for some prices and requests; the runs are computed",),
+        _proved(
+            "Rad_controls", "misaligned_prompts", "small_chunks", "long_decodes", "idling_escapes",
+            "no_envelope_above_one", "pigeonhole_sharp",
+        ),
+        {"d as long as they are": _altered(
+            "Rad_controls", "long_decodes", "(snd r =? 8)) 4 4 1 0 (rad_constant 4 1 1 0).",
+            "(snd r =? 8)) 4 4 1 0 (rad_constant 4 8 1 0).")},
         PAGE,
     ),
 )  # fmt: skip
