@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import gpu.adapters.vllm as adapter
 from gpu.adapters.ledger import Ledger
 from gpu.adapters.vllm import mismatches, policy_of
-from policies import Sarathi, Slai, Vtc
+from policies import AMin, Sarathi, Slai
 from policies.catalogue import classes
-from queueing.policy import FIFO, Policy
+from queueing.policy import Policy
 from queueing.run import PolicyBreach
 from queueing.system import System
 from queueing.workload import Workload
@@ -161,21 +161,37 @@ def test_refusals_aborts_and_delays_leave_the_books_right(
     assert scheduler._row == {}
 
 
-def test_a_refused_admission_stays_admitted() -> None:
-    """And its tokens come as soon as vLLM relents; without that the fair queue would wait for ever for its head."""
-    scheduler = Scheduler(Vtc(), system_of(1000, 4))
-    one = Workload([0.0], [20], [3])
-    scheduler.add_request(scheduler.request_of(one, 0))
-    scheduler.refuse = lambda request: True
-    assert scheduler.schedule().num_scheduled_tokens == {}
-    assert scheduler._ledger.running.tolist() == [0]
-    scheduler.refuse = lambda request: False
-    assert scheduler.schedule().num_scheduled_tokens == {"0": 20}
+def test_the_policy_is_not_asked_before_vllm_has_caught_up() -> None:
+    """A refused prompt is retried ahead of all others; control: asked too early, a policy has no answer."""
+    two = Workload([0.0, 0.0], [20, 30], [3, 3])
+
+    def refused_once(kind: type[Scheduler]) -> Scheduler:
+        scheduler = kind(AMin(), system_of(1000, 4))
+        scheduler.add_request(scheduler.request_of(two, 0))
+        scheduler.refuse = lambda request: True
+        assert scheduler.schedule().num_scheduled_tokens == {}
+        scheduler.refuse = lambda request: False
+        scheduler.add_request(scheduler.request_of(two, 1))
+        return scheduler
+
+    scheduler = refused_once(Scheduler)
+    for wanted in ({"0": 20}, {"0": 1, "1": 30}):
+        output = scheduler.schedule()
+        assert output.num_scheduled_tokens == wanted
+        scheduler.update_from_output(output, None)
+
+    class Forgetful(Scheduler):
+        def schedule(self, throttle_prefills: bool = False) -> Any:
+            self._behind.clear()
+            return super().schedule(throttle_prefills)
+
+    scheduler = refused_once(Forgetful)
+    assert "0" not in scheduler.schedule().num_scheduled_tokens
 
 
 def test_a_request_given_up_while_it_waits_takes_nothing() -> None:
     """It is gone when the policy admits it, and the next in the queue is admitted in its place."""
-    scheduler = Scheduler(Sarathi(order=FIFO) if hasattr(Sarathi, "order") else Sarathi(), system_of(1000, 4))
+    scheduler = Scheduler(Sarathi(), system_of(1000, 4))
     two = Workload([0.0, 0.0], [20, 30], [3, 3])
     for i in range(2):
         scheduler.add_request(scheduler.request_of(two, i))
