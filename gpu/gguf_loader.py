@@ -54,30 +54,54 @@ class GgufFile:
             self._reader: Any = gguf.GGUFReader(path)
         except (ValueError, OSError, IndexError, KeyError) as problem:
             raise ValueError(f"{path} is no GGUF file, or cut short: {problem}") from None
-        architecture = self.field("general.architecture")
+        architecture = self.field("general.architecture", "none")
         if architecture != "llama":
             raise ValueError(f"{path} has the architecture {architecture!r}; only 'llama' is read here")
-        stored = {tensor.name: tensor for tensor in self._reader.tensors}
-        heads = self.field("llama.attention.head_count")
-        hidden = self.field("llama.embedding_length")
-        self.config = ModelConfig(
+        scaling = self.field("llama.rope.scaling.type", "none")
+        if scaling != "none":
+            raise ValueError(f"{path} has llama.rope.scaling.type {scaling!r}, and only 'none' is built here")
+        self._stored: dict[str, Any] = {tensor.name: tensor for tensor in self._reader.tensors}
+        self.config = self._config()
+
+    def _config(self) -> ModelConfig:
+        heads, hidden = self._size("llama.attention.head_count"), self._size("llama.embedding_length")
+        head_dim = self._size("llama.attention.key_length", hidden // heads)
+        turned = self._size("llama.rope.dimension_count", head_dim)
+        if turned != head_dim:
+            raise ValueError(
+                f"{self.path}: llama.rope.dimension_count is {turned}, and only whole heads of {head_dim} rotate here"
+            )
+        if "token_embd.weight" not in self._stored:
+            raise ValueError(f"{self.path} lacks the tensor token_embd.weight; it is no complete model")
+        fields = dict[str, Any](
             architecture="LlamaForCausalLM",
-            layers=self.field("llama.block_count"),
+            layers=self._size("llama.block_count"),
             hidden=hidden,
             heads=heads,
-            kv_heads=self.field("llama.attention.head_count_kv", heads),
-            head_dim=self.field("llama.rope.dimension_count", hidden // heads),
-            intermediate=self.field("llama.feed_forward_length"),
-            vocab=int(stored["token_embd.weight"].shape[-1]) if "token_embd.weight" in stored else 0,
+            kv_heads=self._size("llama.attention.head_count_kv", heads),
+            head_dim=head_dim,
+            intermediate=self._size("llama.feed_forward_length"),
+            vocab=int(self._stored["token_embd.weight"].shape[-1]),
             norm_epsilon=self.field("llama.attention.layer_norm_rms_epsilon"),
             rope_theta=self.field("llama.rope.freq_base", 10_000.0),
             window=None,
-            tied="output.weight" not in stored,
-            max_length=self.field("llama.context_length"),
+            tied="output.weight" not in self._stored,
+            max_length=self._size("llama.context_length"),
             dtype="float32",
             eos=(self.field("tokenizer.ggml.eos_token_id"),),
         )
-        self._stored = stored
+        try:
+            return ModelConfig(**fields)
+        except ValueError as problem:
+            raise ValueError(f"{self.path}: {problem}") from None
+
+    def _size(self, name: str, default: int | None = None) -> int:
+        found = self.field(name, default)
+        if not isinstance(found, int) or found < 1:
+            raise ValueError(
+                f"{self.path}: the field {name} is {found!r}; it should be a whole number, at least 1"
+            )
+        return found
 
     def field(self, name: str, default: Any = None) -> Any:
         """A field of the header.

@@ -11,19 +11,20 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gpu.config import ModelConfig
+from gpu.config import DTYPES, ModelConfig
 
-__all__ = ["LayerWeights", "Model", "Weights", "config_of", "load", "random_model", "save"]
+__all__ = ["LayerWeights", "Model", "Weights", "config_of", "load", "local_path", "random_model", "save"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# of a repository on the hub, which may hold the same weights a second time under other names
+DOWNLOADED = ["config.json", "tokenizer.json", "model*.safetensors", INDEX]
 SHOWN = 3  # names shown of a longer list
 
 
@@ -133,7 +134,7 @@ def config_of(path: Path | str) -> ModelConfig:
     Raises:
         ValueError: it cannot be read.
     """
-    place = _place(path)
+    place = local_path(path)
     if place.suffix == ".gguf":
         from gpu.gguf_loader import GgufFile
 
@@ -153,11 +154,17 @@ def load(path: Path | str, *, dtype: str | None = None, device: str = "cpu") -> 
         ValueError: the checkpoint cannot be read, a tensor is missing, unexpected, misshapen or of whole numbers, or
             the device is not there.
     """
-    place = _place(path)
+    place = local_path(path)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"there is no GPU for device {device!r}; use device 'cpu'")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, NotImplementedError) as problem:
+        raise ValueError(
+            f"device {device!r} cannot be used ({_first_line(problem)}); use 'cpu' or 'cuda'"
+        ) from None
     if place.suffix == ".gguf":
         from gpu.gguf_loader import GgufFile
 
@@ -185,15 +192,15 @@ def _kept(
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             raise ValueError(
-                f"{where} {what} tensors {', '.join(names[:SHOWN])}{more}; it is no checkpoint of its config.json"
+                f"{where} {what} tensors {', '.join(names[:SHOWN])}{more}; they are not those of its configuration"
             )
-    kind = DTYPES.get(dtype or config.dtype, torch.float32)
+    kind: torch.dtype = getattr(torch, dtype or config.dtype)
 
     def tensor(name: str) -> Tensor:
         found = tensors[name]()
         if tuple(found.shape) != stated[name]:
             raise ValueError(
-                f"{where}: {name} has shape {list(found.shape)}, and its config.json asks for {list(stated[name])}"
+                f"{where}: {name} has shape {list(found.shape)}, and its configuration asks for {list(stated[name])}"
             )
         if not found.is_floating_point():
             raise ValueError(f"{where}: {name} is of {found.dtype}; weights are floating-point numbers here")
@@ -202,27 +209,36 @@ def _kept(
     return assembled(config, tensor)
 
 
-def _place(path: Path | str) -> Path:
-    """A local path; what looks like a hub id is downloaded."""
+def local_path(path: Path | str) -> Path:
+    """Where a checkpoint lies: the path itself, or for the id of a model on the Hugging Face hub, where it is kept.
+
+    Raises:
+        ValueError: there is nothing at the path, and it is no id, or cannot be downloaded.
+    """
     place = Path(path)
     if place.exists():
         return place
-    if str(path).count("/") == 1 and not str(path).startswith((".", "/", "~")):
+    looks_like_id = str(path).count("/") == 1 and not str(path).startswith((".", "/", "~"))
+    if looks_like_id and place.suffix != ".gguf":
         try:
             from huggingface_hub import snapshot_download
 
-            return Path(snapshot_download(str(path), allow_patterns=["*.json", "*.safetensors"]))
+            return Path(snapshot_download(str(path), allow_patterns=DOWNLOADED))
         except ModuleNotFoundError:
             raise ValueError(
                 f"{path} is no directory; to download it by this name, install huggingface_hub"
             ) from None
         except Exception as problem:  # noqa: BLE001  # whatever the network does
             raise ValueError(
-                f"{path} is no directory, and cannot be downloaded: {str(problem).splitlines()[0]}"
+                f"{path} is no directory, and cannot be downloaded: {_first_line(problem)}"
             ) from None
     raise ValueError(
         f"{path} does not exist; give a directory with config.json and safetensors, or a .gguf file"
     )
+
+
+def _first_line(problem: Exception) -> str:
+    return next(iter(str(problem).splitlines()), type(problem).__name__)
 
 
 def _safetensors(place: Path) -> dict[str, Callable[[], Tensor]]:
@@ -235,7 +251,7 @@ def _safetensors(place: Path) -> dict[str, Callable[[], Tensor]]:
         try:
             listed: Any = json.loads(index.read_text(encoding="utf-8"))
             files = [place / name for name in sorted(set(listed["weight_map"].values()))]
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError):
             raise ValueError(f"{index} is no index of safetensors: it needs an object weight_map") from None
     found: dict[str, Callable[[], Tensor]] = {}
     for file in files:
@@ -256,16 +272,16 @@ def random_model(
     *,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    scale: float = 0.3,
+    scale: float = 2.4,
 ) -> Model:
-    """A model of normal weights with standard deviation `scale`/√in, and norms of 1: for tests and for timing."""
+    """A model for tests and for timing: normal weights of deviation `scale`/√in, and 1 for embeddings; norms are 1."""
     draw = torch.Generator().manual_seed(seed)
 
     def tensor(name: str) -> Tensor:
         shape = shapes(config)[name]
         if len(shape) == 1:
             return torch.ones(shape, dtype=dtype, device=device)
-        spread = 1.0 if "embed" in name else 8 * scale / shape[1] ** 0.5
+        spread = 1.0 if "embed" in name else scale / shape[1] ** 0.5
         return (spread * torch.randn(shape, generator=draw)).to(device=device, dtype=dtype)
 
     return assembled(config, tensor)
@@ -285,6 +301,8 @@ def save(model: Model, directory: Path | str, *, shard_bytes: int | None = None)
     from safetensors.torch import save_file
 
     target = Path(directory)
+    # weights may have been converted when they were read
+    config = replace(model.config, dtype=str(model.weights.embedding.dtype).removeprefix("torch."))
     if target.exists():
         raise ValueError(f"{target} exists; give a new directory")
     shards: list[dict[str, Tensor]] = [{}]
@@ -299,7 +317,7 @@ def save(model: Model, directory: Path | str, *, shard_bytes: int | None = None)
     target.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        (place / "config.json").write_text(json.dumps(model.config.to_hf(), indent=1))
+        (place / "config.json").write_text(json.dumps(config.to_hf(), indent=1))
         if len(shards) == 1:
             save_file(shards[0], place / SINGLE)
         else:

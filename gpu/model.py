@@ -28,12 +28,12 @@ __all__ = ["forward", "rotations"]
 def rotations(config: ModelConfig, device: torch.device) -> Tensor:
     """Cosines and sines of position·θ^(-2i/head_dim), f32 [max_length, head_dim], the cosines in the first half.
 
-    Angles are products of float32 numbers, as in the checkpoints' own implementation.
+    Angles are products of float32 numbers, rounded as in the checkpoints' own implementation: at position 8000 another
+    order of operations is 5e-4 off.
     """
     pair = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
-    angle = torch.arange(config.max_length, dtype=torch.float32)[:, None] / config.rope_theta ** (
-        pair / config.head_dim
-    )
+    frequency = 1.0 / config.rope_theta ** (pair / config.head_dim)
+    angle = torch.arange(config.max_length, dtype=torch.float32)[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1).to(device)
 
 

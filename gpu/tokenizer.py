@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu.gguf_loader import GgufFile
+from gpu.loader import local_path
 
 __all__ = ["Tokenizer"]
 
@@ -30,7 +31,7 @@ class Tokenizer:
         """
         import tokenizers
 
-        place = Path(path)
+        place = local_path(path)
         if place.suffix == ".gguf":
             return cls(_of_gguf(GgufFile(place)))
         file = place / "tokenizer.json"

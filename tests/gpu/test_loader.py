@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from fnmatch import fnmatch
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -48,6 +51,9 @@ def test_the_dtype_asked_for(tmp_path: Path, dtype: str) -> None:
     read = load(tmp_path / "m", dtype=dtype).weights.layers[0].qkv
     assert read.dtype == getattr(torch, dtype)
     assert torch.equal(read, model.weights.layers[0].qkv.to(read.dtype))
+    save(load(tmp_path / "m", dtype=dtype), tmp_path / "again")
+    again = load(tmp_path / "again")
+    assert (again.config.dtype, again.weights.norm.dtype) == (dtype, read.dtype)
 
 
 def test_rows_of_interleaved_pairs_become_halves() -> None:
@@ -67,6 +73,13 @@ def broken(folder: Path, change: str) -> None:
         config.write_text(json.dumps(CONFIGS[change](read)))
     elif change == "shard missing":
         next(folder.glob("*-00001-*.safetensors")).unlink()
+    elif change == "shard other":
+        index = folder / "model.safetensors.index.json"
+        read = json.loads(index.read_text())
+        read["weight_map"] = dict.fromkeys(read["weight_map"], min(read["weight_map"].values()))
+        index.write_text(json.dumps(read))
+    elif change == "shard bytes":
+        (folder / "model.safetensors.index.json").write_bytes(bytes([255, 254]))
     elif change == "shard index":
         (folder / "model.safetensors.index.json").write_text("[]")
     elif change == "no config":
@@ -107,11 +120,11 @@ CONFIGS: dict[str, Any] = {
     [
         ("architecture", "GPT2LMHeadModel is not known here; there are MistralForCausalLM"),
         ("field", "config.json: the field num_hidden_layers is missing"),
-        ("rope", "rope_type is 'llama3'"),
+        ("rope", "rope_parameters has rope_type 'llama3'"),
         ("activation", "hidden_act is 'gelu'"),
         ("bias", "attention_bias is true"),
         ("heads", "4 heads, 3 KV heads"),
-        ("size", "vocab=0"),
+        ("size", "the field vocab_size is 0"),
         ("list", "holds no object"),
         ("no config", "config.json cannot be read"),
         ("no JSON", "is no JSON"),
@@ -119,9 +132,11 @@ CONFIGS: dict[str, Any] = {
         ("no weights", "model.safetensors is missing; copy the whole checkpoint"),
         ("shard missing", "is missing, which model.safetensors.index.json names"),
         ("shard index", "needs an object weight_map"),
+        ("shard bytes", "needs an object weight_map"),
+        ("shard other", r"lacks tensors lm_head.weight, .* and \d+ more"),
         ("missing", f"lacks tensors {NORM}"),
         ("unexpected", "has unexpected tensors model.layers.2.mlp.up_proj.weight"),
-        ("shape", r"input_layernorm.weight has shape \[31\], and its config.json asks for \[32\]"),
+        ("shape", r"input_layernorm.weight has shape \[31\], and its configuration asks for \[32\]"),
         ("dtype", "is of torch.int64"),
     ],
 )
@@ -141,9 +156,65 @@ def test_places_and_devices_that_are_not_there(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="there is no GPU"):
             load(tmp_path / "m", device="cuda")
+    with pytest.raises(ValueError, match="device 'abacus' cannot be used"):
+        load(tmp_path / "m", device="abacus")
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ValueError, match="no GGUF file, or cut short"):
         load(tmp_path / "bad.gguf")
+
+
+def test_names_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what looks like `org/name` and is no path is downloaded, and only the files that are read."""
+    save(random_model(CONFIG, 1), tmp_path / "m")
+    asked: list[str] = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        asked.append(name)
+        assert not any(fnmatch("consolidated.safetensors", pattern) for pattern in allow_patterns)
+        assert all(
+            any(fnmatch(file, pattern) for pattern in allow_patterns)
+            for file in ("config.json", "model-00001-of-00002.safetensors", "tokenizer.json")
+        )
+        return str(tmp_path / "m")
+
+    def refuse(name: str, allow_patterns: list[str]) -> str:
+        raise ConnectionError
+
+    hub: Any = ModuleType("huggingface_hub")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    hub.snapshot_download = download
+    assert equal(load("org/name"), load(tmp_path / "m"))
+    assert asked == ["org/name"]
+    for path in ("a/b/c", "/no/where", "./org/name", "name", "models/file.gguf"):
+        with pytest.raises(ValueError, match="does not exist; give a directory"):
+            load(path)
+    assert asked == ["org/name"]
+    hub.snapshot_download = refuse
+    with pytest.raises(ValueError, match="cannot be downloaded: ConnectionError"):
+        load("org/name")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as if it were not installed
+    with pytest.raises(ValueError, match="install huggingface_hub"):
+        load("org/name")
+
+
+@pytest.mark.parametrize("shard", [None, 10_000])
+def test_a_checkpoint_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: int | None
+) -> None:
+    """A disk that fills up in the last file leaves nothing behind."""
+    written: list[Path] = []
+
+    def full(tensors: dict[str, torch.Tensor], file: Path) -> None:
+        written.append(file)
+        save_file(tensors, file)
+        if "lm_head.weight" in tensors:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        save(random_model(CONFIG, 1), tmp_path / "m", shard_bytes=shard)
+    assert len(written) >= 1 + (shard is not None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_backends(monkeypatch: pytest.MonkeyPatch) -> None:
