@@ -7,8 +7,10 @@ TANDEM_VLLM=1 pytest tests/gpu/adapters
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +69,21 @@ def test_signatures_are_those_of_the_table(name: str) -> None:
     assert [attribute for attribute in REQUEST if not hasattr(request, attribute)] == []
 
 
+@pytest.mark.parametrize("name", list(adapter.SCHEDULERS))
+def test_no_private_name_is_taken(name: str) -> None:
+    """What the mix-in keeps for itself is named as nothing of vLLM's scheduler is; the pattern does find names."""
+
+    def private(cls: type[Any]) -> set[str]:
+        return set(re.findall(r"self\.(_\w+)", inspect.getsource(cls)))
+
+    ours, theirs = (
+        private(adapter.PolicyMixin),
+        set[str]().union(*map(private, scheduler_of(name).__mro__[:-3])),
+    )
+    assert ours & theirs <= set(SIGNATURES)
+    assert "_preempt_request" in ours & theirs
+
+
 def request_of(workload: Workload, i: int) -> Any:
     params = vllm.SamplingParams(
         max_tokens=int(workload.output[i]), ignore_eos=True, extra_args=announced(workload, i)
@@ -103,7 +120,7 @@ def virtual(name: str, config: Any, system: System, policy: Policy) -> Any:
     outputs: Any = importlib.import_module("vllm.v1.outputs")
     torch: Any = importlib.import_module("torch")
 
-    class Real(Virtual, adapter.PolicyMixin, scheduler_of(name)):  # pyright: ignore
+    class Real(Virtual, adapter.PolicyMixin, scheduler_of(name)):
         def request_of(self, workload: Workload, i: int) -> Any:
             return request_of(workload, i)
 

@@ -298,7 +298,7 @@ def test_signatures_that_differ_are_named() -> None:
     assert mismatches(FakeScheduler, Queue) == []
 
     class Changed(FakeScheduler):
-        _preempt_request = None  # pyright: ignore
+        _preempt_request = None
 
         def schedule(self, throttle_prefills: bool = False, budget: int = 0) -> Any:
             return None
@@ -315,7 +315,7 @@ def test_without_vllm_or_with_another_the_scheduler_says_so(monkeypatch: pytest.
     with pytest.raises(ImportError, match="which cannot be imported"):
         _ = adapter.__getattr__("PolicyScheduler")
     other = types.ModuleType("vllm")
-    other.__version__ = "0.33.0"  # pyright: ignore
+    other.__version__ = "0.33.0"
     monkeypatch.setitem(sys.modules, "vllm", other)
     with pytest.raises(ImportError, match=r"written for vLLM 0\.32 and finds 0\.33\.0"):
         _ = adapter.__getattr__("AsyncPolicyScheduler")

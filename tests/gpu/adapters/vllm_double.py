@@ -206,10 +206,10 @@ class Virtual:
 
     def _preempt_request(self, request: Any, timestamp: float, drop_stale_output: bool = False) -> None:
         self.preempted.append(request.request_id)
-        super()._preempt_request(request, timestamp, drop_stale_output)  # pyright: ignore
+        super()._preempt_request(request, timestamp, drop_stale_output)
 
 
-class Scheduler(Virtual, PolicyMixin, FakeScheduler):  # pyright: ignore
+class Scheduler(Virtual, PolicyMixin, FakeScheduler):
     """vLLM's fake under a policy and a virtual clock."""
 
     def request_of(self, workload: Workload, i: int) -> Request:
