@@ -29,6 +29,7 @@ from policies import Rad, Sarathi, Slai, Vllm, Vtc
 from queueing import metrics
 from queueing.arrivals import Poisson
 from queueing.models.iteration_time import IterationTime, Load
+from queueing.monitors import check, fairness_monitors
 from queueing.policy import Policy
 from queueing.refinement import lifecycle
 from queueing.serving import ReplayEngine, SimulatedEngine, serve
@@ -154,11 +155,12 @@ def run(
     prompts = prompts_of(Tokenizer.of(path).encode, prompt.tolist())
     work = time_per_request(found.law, prompt, output)
     workload = Workload(
-        Poisson(LOAD / work).times(n, rng), prompt, output, rng.integers(0, 3, n), tbt=np.full(n, 0.5)
+        Poisson(LOAD / work).times(n, rng), prompt, output, rng.integers(0, 3, n), tbt=np.full(n, 0.5),
+        predicted=np.full(n, OUTPUT[1]),
     )
     system = dataclasses.replace(system, max_running=PLACES)
     rows = [iteration_row(found)]
-    tables: dict[str, list[dict[str, Any]]] = {"runs": []}
+    tables: dict[str, list[dict[str, Any]]] = {"runs": [], "fairness": []}
     measured: dict[str, dict[str, float]] = {}
     simulated: dict[str, dict[str, float]] = {}
     notes = [f"law: {found.law}; held-out mean error of each law: {found.tried}"]
@@ -177,6 +179,8 @@ def run(
             for factor in (1 - error, 1.0, 1 + error)
         }
         simulated[policy.name] = runs[1.0]
+        if isinstance(policy, Vtc):
+            tables["fairness"] = fairness(made.trace, serve(workload, system, policy, SimulatedEngine(found.law)))
         for name, value in measured[policy.name].items():
             limit = MEDIAN if name.startswith("median") else TAIL
             ours = runs[1.0][name]
@@ -202,6 +206,15 @@ def run(
         write_atomically(out / f"{NAME}.json", result.to_json().encode())
         calibration.write_table(found, out / f"{NAME}-measurements.csv")
     return result
+
+
+def fairness(real: Trace, simulated: Trace) -> list[dict[str, Any]]:
+    """What the fairness monitors find in the real trace, beside the simulated one, and the bounds of the theorems."""
+    pairs = zip(check(real, fairness_monitors()), check(simulated, fairness_monitors()), strict=True)
+    return [
+        {"monitor": a.monitor, "measured": a.value, "simulated": b.value, "bound": a.bound, "verdict": a.verdict}
+        for a, b in pairs
+    ]
 
 
 def iteration_row(found: Any) -> Row:
