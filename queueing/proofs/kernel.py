@@ -3,7 +3,7 @@
 The sources are in `queueing/proofs/coq`, and need Coq 8.16 or later and its standard library.  They are compiled in a
 folder of their own, so that nothing is written beside them.  A negative control is a source with one hypothesis or
 constant altered, which must not compile: it shows that the proof needs what was altered, not that the altered statement
-is false.  That it is false is shown by runs, in the sources *_controls.v, as claims of their own.
+is false.  That it is false is shown by runs, in Rad_controls.v and Vtc_controls.v, as claims of their own.
 """
 
 from __future__ import annotations
