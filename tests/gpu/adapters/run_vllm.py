@@ -1,7 +1,7 @@
 """A tiny random model in vLLM on this CPU: `run_vllm.py DIRECTORY SCHEDULER POLICY` writes what came of it as JSON.
 
 A process of its own, because vLLM looks through every module that is loaded.  SCHEDULER is a class of
-:mod:`gpu.adapters.vllm`, or "Scheduler" or "AsyncScheduler" for vLLM's own.
+:mod:`gpu.adapters.vllm`, or "Scheduler" for vLLM's own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(directory: str, name: str, policy: str) -> dict[str, Any]:
         enable_prefix_caching=False,
         num_gpu_blocks_override=13,
         seed=0,
-        async_scheduling=name.startswith("Async"),
+        async_scheduling=False,
         additional_config={"tandem_policy": policy, "tandem_parameters": {"token_budget": 64}} if own else {},
         **own,
     )

@@ -217,24 +217,32 @@ needs_a_model = pytest.mark.skipif(
 
 @needs_a_model
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("ahead", ["", "Async"])
-def test_a_model_says_the_same_under_any_schedule(directory: Path, ahead: str) -> None:
-    """Greedy text of a tiny random model is vLLM's own, whichever policy schedules it, preemptions included."""
+def test_a_model_says_the_same_under_any_schedule(directory: Path) -> None:
+    """Greedy text of a tiny random model is vLLM's own, whichever policy schedules it, preemptions included.
+
+    On a CPU vLLM does not plan ahead, so AsyncScheduler runs in step here.
+    """
     script = Path(__file__).with_name("run_vllm.py")
     settled = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "TRITON_INTERPRET": "0"}
     settled["PYTHONPATH"] = os.pathsep.join(sys.path)
 
     def run(name: str, policy: str) -> dict[str, Any]:
-        command = [sys.executable, str(script), str(directory), ahead + name, policy]
+        command = [sys.executable, str(script), str(directory), name, policy]
         done = subprocess.run(command, env=os.environ | settled, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("MADE "))[5:])
 
     plain = run("Scheduler", "")
-    assert plain["scheduler"] == f"{ahead}Scheduler"
-    for policy in ("Slai", "Vtc"):
-        made = run("PolicyScheduler", f"policies:{policy}")
+    assert plain["scheduler"] == "Scheduler"
+    preemptions = 0
+    for name, policy in (
+        ("PolicyScheduler", "Slai"),
+        ("PolicyScheduler", "Vtc"),
+        ("AsyncPolicyScheduler", "Slai"),
+    ):
+        made = run(name, f"policies:{policy}")
         assert made["text"] == plain["text"]
-        assert made["scheduler"] == f"{ahead}PolicyScheduler"
+        assert made["scheduler"] == name
         assert made["policy"] == f"{policy}(token_budget=64)"
-        assert made["batches"] > 0
+        preemptions += made["preemptions"]
+    assert preemptions > 0
