@@ -53,6 +53,36 @@ def floor(config: Any, hardware: Any, mix: Any, dtype_bytes: int) -> float:
     return max((weights + kv) / hardware.bandwidth, flops / hardware.flops)
 
 
+def decisions() -> dict[str, float]:
+    """Median microseconds from the end of a batch to the next checked plan, at 128 running requests, by policy."""
+    from policies import Rad, Sarathi, Slai, Vllm, Vtc
+    from queueing.models.iteration_time import Affine
+    from queueing.serving import Done, Server, Work
+    from queueing.system import System
+    from queueing.workload import Workload
+
+    running = 128
+    workload = Workload(np.zeros(running), [16] * running, [300] * running, np.arange(running) % 8,
+                        predicted=[300] * running)  # fmt: skip
+    system = System(Affine(0.01, 0.0), 10_000, max_running=running)
+    found: dict[str, float] = {}
+    for policy in (Sarathi(), Vllm(), Slai(), Rad(), Vtc()):
+        server = Server(workload, system, policy)
+        seconds: list[float] = []
+        while True:
+            began = time.perf_counter()
+            work = server.plan()
+            took = time.perf_counter() - began
+            if work is None:
+                break
+            if isinstance(work, Work):
+                if work.load.decodes > running // 2:
+                    seconds.append(took)
+                server.commit(Done(0.01))
+        found[policy.name] = 1e6 * statistics.median(seconds)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,7 +163,9 @@ def main() -> None:
     )
     moved = 64 * (context + 1) * 2 * config.kv_heads * config.head_dim * dtype.itemsize
     ratios["decode attention, 64 x 1024: share of bandwidth"] = moved / hardware.bandwidth / ours
+    plans = decisions()
     result = {
+        "decision_us": plans,
         "device": name,
         "floors_of": hardware.name,
         "torch": torch.__version__,
@@ -149,6 +181,8 @@ def main() -> None:
             f"{row['iteration']:42} {row['ms']:8.2f} ms   floor {row['floor_ms']:7.2f} ms   "
             f"{row['share_of_floor']:6.1%}   target on an H100 {row['target_ms_h100']:.0f} ms"
         )
+    for policy, microseconds in plans.items():
+        print(f"{policy + ': a decision at 128 running':60} {microseconds:.1f} us")
     for label, value in ratios.items():
         print(f"{label:60} {value:.2f}")
 
