@@ -93,8 +93,26 @@ def test_greedy_texts_are_the_same_token_by_token(ours: Model, theirs: Any, prom
     assert "Paris" in said
 
 
-def test_the_tokenizer_reads_and_writes_any_text() -> None:
-    """Every text comes back; ids are those of transformers' own conversion where it has no normaliser in between."""
+def test_the_tokenizer_is_that_of_transformers(ours: Model) -> None:
+    """On 60 texts; digits are split off first, as the file's kind "smollm" asks, which shows at blanks before them."""
+    words, path = Tokenizer.of(smollm2()), smollm2()
+    theirs = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    rng = np.random.default_rng(0)
+    pieces = [
+        "the", "queue", "of", "requests", "12345", "3.14", "hello,", "world!", "It's", "don't", "naïve", "café",
+        "日本語", "😀", "a\tb", "x=[1,2]", "<|im_start|>user\nWhy", "def", "f(a):", "return", "a**2", "ΑΒΓ", "(\n\n)",
+        "http://a.b/c?d=e", "...", "--", "I'LL", "we've", "2026-01-01", "1,000,000", "ﬁ", "a\u0301",
+    ]  # fmt: skip
+    texts = [*ASKED, "  leading", "trailing  ", "two   spaces", "", " ", "\n"]
+    texts += [" ".join(rng.choice(pieces, 12)) for _ in range(46)]
+    assert len(texts) == 60
+    for text in texts:
+        assert words.encode(text) == theirs.encode(text, add_special_tokens=False), text
+    assert [words.decode([t]) for t in words.encode("two  3")] == ["two", "  ", "3"]
+
+
+def test_the_tokenizer_reads_and_writes_any_text(ours: Model) -> None:
+    """Every text comes back."""
     words = Tokenizer.of(smollm2())
     rng = np.random.default_rng(0)
     texts = [*ASKED, "déjà vu — naïve, 3.14159, 2026-01-01\n\n\tx = [1, 2]\n", "日本語 text 😀", "", "   "]
