@@ -155,7 +155,11 @@ def run(
     prompts = prompts_of(Tokenizer.of(path).encode, prompt.tolist())
     work = time_per_request(found.law, prompt, output)
     workload = Workload(
-        Poisson(LOAD / work).times(n, rng), prompt, output, rng.integers(0, 3, n), tbt=np.full(n, 0.5),
+        Poisson(LOAD / work).times(n, rng),
+        prompt,
+        output,
+        rng.integers(0, 3, n),
+        tbt=np.full(n, 0.5),
         predicted=np.full(n, OUTPUT[1]),
     )
     system = dataclasses.replace(system, max_running=PLACES)
@@ -180,7 +184,9 @@ def run(
         }
         simulated[policy.name] = runs[1.0]
         if isinstance(policy, Vtc):
-            tables["fairness"] = fairness(made.trace, serve(workload, system, policy, SimulatedEngine(found.law)))
+            tables["fairness"] = fairness(
+                made.trace, serve(workload, system, policy, SimulatedEngine(found.law))
+            )
         for name, value in measured[policy.name].items():
             limit = MEDIAN if name.startswith("median") else TAIL
             ours = runs[1.0][name]
@@ -212,7 +218,13 @@ def fairness(real: Trace, simulated: Trace) -> list[dict[str, Any]]:
     """What the fairness monitors find in the real trace, beside the simulated one, and the bounds of the theorems."""
     pairs = zip(check(real, fairness_monitors()), check(simulated, fairness_monitors()), strict=True)
     return [
-        {"monitor": a.monitor, "measured": a.value, "simulated": b.value, "bound": a.bound, "verdict": a.verdict}
+        {
+            "monitor": a.monitor,
+            "measured": a.value,
+            "simulated": b.value,
+            "bound": a.bound,
+            "verdict": a.verdict,
+        }
         for a, b in pairs
     ]
 

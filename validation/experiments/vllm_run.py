@@ -149,7 +149,7 @@ def calibrated(run: Served, gpu: str = GPU, until: float = CUT) -> Composition:
         law = base.with_overheads(per_iteration=constant, per_token=base.params.per_token)
         return float(np.sum((predicted(run.workload, law).itl[ended] / run.itl[ended] - 1.0) ** 2))
 
-    found = minimize_scalar(off, bounds=(0.0, SLOWEST), method="bounded", options={"xatol": 1e-6})
+    found: Any = minimize_scalar(off, bounds=(0.0, SLOWEST), method="bounded", options={"xatol": 1e-6})
     return base.with_overheads(per_iteration=float(found.x), per_token=base.params.per_token)
 
 
