@@ -377,6 +377,7 @@ class PolicyMixin(_Surface):
             self._ledger.emit(np.array([r for r, q, n in before if q.num_output_tokens > n], np.int64), now)
             self._ledger.end(rows, tokens, max(now - max(planned, self._ended), 1e-9))
             self._ended = now
+            self._until = -math.inf  # a step planned ahead may have held; things are different now
         return outputs
 
 

@@ -92,7 +92,7 @@ class FakeScheduler:
         self.held: dict[str, int] = {}
         self.free_blocks = system.blocks
         self.refuse: Callable[[Request], bool] = lambda request: False
-        self.refused = 0
+        self.refused = self.budget = 0
         self._preempted: list[str] = []
         for name, value in unlike.items():
             setattr(self, name, value)
@@ -138,7 +138,7 @@ class FakeScheduler:
         self._free_request(request)
 
     def schedule(self, throttle_prefills: bool = False) -> Output:
-        budget = self.max_num_scheduled_tokens
+        budget = self.budget = self.max_num_scheduled_tokens
         given: dict[str, int] = {}
         before, k = len(self._preempted), 0
         while k < len(self.running) and budget > 0:
@@ -246,10 +246,14 @@ def announced(workload: Workload, i: int) -> dict[str, Any]:
 
 @dataclass
 class Log:
-    """Decisions of a run: per batch its start (s) and, in order, (request, tokens), victims first with 0 tokens."""
+    """Decisions of a run: per batch its start (s) and, in order, (request, tokens), victims first with 0 tokens.
+
+    `in_order`: vLLM itself served them in that order, and had no tokens to give beyond.
+    """
 
     start: list[float] = field(default_factory=list)
     entries: list[list[tuple[int, int]]] = field(default_factory=list)
+    in_order: bool = True
 
 
 def expected(trace: Trace) -> Log:
@@ -276,10 +280,16 @@ def drive(
             scheduler.now = scheduler.coming
             continue
         start, scheduler.preempted = scheduler.now, []
+        ran = {request.request_id for request in scheduler.running}
         output = scheduler.schedule()
         given = output.num_scheduled_tokens
         if given:
             batch = scheduler._in_flight[-1]  # in the order of the plan
+            planned = [str(row) for row in batch[1]]
+            ran -= set(scheduler.preempted)
+            # vLLM serves what runs first, and both lists in the order of the plan
+            log.in_order &= list(given) == sorted(planned, key=lambda name: name not in ran)
+            log.in_order &= getattr(scheduler, "budget", sum(batch[2])) == sum(batch[2])
             log.start.append(start)
             log.entries.append(
                 [(int(r), 0) for r in scheduler.preempted] + list(zip(batch[1], batch[2], strict=True))
