@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 import policies
+from policies.admission import ANNOUNCED_LENGTH, CONTEXT_LIMIT
 from queueing.compilation import fingerprint
 from queueing.cost import TOKENS
 from queueing.models.iteration_time import Affine
@@ -441,7 +442,7 @@ def _grown(serve: Serve, grows: Callable[[Trace], int]) -> Callable[[Run], str]:
 
 
 def proved_by(policy: Policy) -> dict[str, str]:
-    """Properties that follow because the body is that of a library policy, with parameters that meet the theorem."""
+    """Properties that follow because the policy is one of the library, with parameters that meet the theorem."""
     twins = {
         fingerprint(cls.body.function): name
         for name in policies.__all__
@@ -451,16 +452,19 @@ def proved_by(policy: Policy) -> dict[str, str]:
     }
     if twins.get(fingerprint(policy.body.function)) != "Vtc":
         return {}
-    same: Any = policy
+    same, cls = cast("Any", policy), type(policy)
+    if cls.init is not policies.Vtc.init or cls.parameters is not Policy.parameters:
+        return {}  # other counters to begin with, or other parameters than the fields say
     if (
         same.lift != policies.Lift.LEAST
         or same.predictor
         or same.artifact
         or same.cost != TOKENS
         or set(same.weights) != {1.0}
+        or same.admission not in (ANNOUNCED_LENGTH, CONTEXT_LIMIT)
     ):
         return {}
-    by = "the body is that of policies.Vtc, whose runs are those of VTC's system; see the claims vtc-..."
+    by = "the policy is policies.Vtc, whose runs are those of VTC's system; see the claims vtc-..."
     return {"fair": by, "vtc": by}
 
 
@@ -499,7 +503,7 @@ def falsify(
                 found[p.name].append(run)
         if k % 50 == 0:
             tick(k, len(cases))
-    proved = proved_by(policy)
+    proved = {} if found.get("vtc") else proved_by(policy)
     return [_finding(serve, p, tests[p.name], found, depth, proved) for p in wanted]
 
 

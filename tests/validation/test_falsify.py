@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from policies import Fcfs, Lift, Sarathi, Slai, Vtc
+from policies import Admission, Fcfs, Lift, Sarathi, Slai, Vtc
+from policies.counters import Counters, counters
 from queueing.policy import Policy
-from validation.falsify import PROPERTIES, Case, Finding, Sent, exhaustive, falsify, phases, served
+from validation.falsify import PROPERTIES, Case, Finding, Sent, exhaustive, falsify, phases, proved_by, served
 from validation.policy_file import load_policy, tried
 
 PLAIN = Path(__file__).with_name("plain_vtc.py")
@@ -53,6 +55,33 @@ def test_what_policies_keep_and_break(policy: Policy, holding: set[str], broken:
         if not finding.property.grows:  # the pattern itself breaks it, replayed
             assert finding.property.broken(served(policy, finding.case)) == finding.reason
     assert (found["fair"].verdict == "proved") == (policy == Vtc())
+
+
+@dataclass(frozen=True, slots=True)
+class Behind(Vtc):
+    """VTC by its body, with clients that start far behind."""
+
+    def init(self, requests: int) -> Counters:
+        books = counters(requests)
+        books.counter[3:] = 1000.0
+        return books
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed(Vtc):
+    """VTC by another name."""
+
+
+@pytest.mark.parametrize(
+    "policy", [Behind(), Vtc(admission=Admission.PEAK), Vtc(admission=Admission.WHOLE_PROMPT)], ids=repr
+)
+def test_vtc_is_not_proved_beyond_its_theorem(policy: Policy) -> None:
+    assert proved_by(policy) == {}
+
+
+@pytest.mark.parametrize("policy", [Renamed(), Vtc(admission=Admission.CONTEXT_LIMIT)], ids=repr)
+def test_vtc_is_proved_where_its_theorem_holds(policy: Policy) -> None:
+    assert set(proved_by(policy)) == {"fair", "vtc"}
 
 
 # -- variants of VTC, each from a file
