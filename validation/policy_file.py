@@ -12,9 +12,10 @@ import multiprocessing as mp
 import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from numba.core.errors import NumbaError
 
@@ -24,14 +25,19 @@ from queueing.simulator import PolicyBreach, simulate
 from queueing.system import System
 from queueing.workload import Workload
 
-__all__ = ["load_policy", "stuck_at", "tried"]
+__all__ = ["at", "line_of", "load_policy", "stuck_at", "tried"]
 
 # what a scheduler must not know, under the names somebody would try
 HIDDEN = {"output", "outputs", "output_length", "true_output", "remaining_output"}
 
 
-def _refuse(path: Path, line: int, sentence: str) -> None:
-    raise ValueError(f"{path}, line {line}: {sentence}")
+def _refuse(path: Path, line: int, sentence: str) -> NoReturn:
+    raise ValueError(f"{at(path, line)}: {sentence}")
+
+
+def at(path: Path, line: int | str | None) -> str:
+    """The place in a file as a sentence starts with it; without a line where none is known."""
+    return str(path) if line is None else f"{path}, line {line}"
 
 
 def load_policy(text: str) -> Policy:
@@ -60,7 +66,7 @@ def load_policy(text: str) -> Policy:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
-        _refuse(path, _line_of(error, path), f"{type(error).__name__}: {error}")
+        raise ValueError(f"{at(path, line_of(error, path))}: {type(error).__name__}: {error}") from None
     found = {
         key: value
         for key, value in vars(module).items()
@@ -81,13 +87,10 @@ def load_policy(text: str) -> Policy:
         raise ValueError(f"{path}: {cls.__name__}() fails, {error}; give every parameter a default") from None
 
 
-def _line_of(error: BaseException, path: Path) -> int:
-    line, trace = 0, error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
+def line_of(error: BaseException, path: Path) -> int | None:
+    """The line of the last frame of a traceback that lies in the file; None if none does."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f.lineno for f in reversed(frames) if Path(f.filename).resolve() == path.resolve()), None)
 
 
 # -- the source, before it runs
@@ -138,12 +141,12 @@ def tried(policy: Policy, path: Path, seconds: float) -> None:
             the line where there is one.
     """
     for python in (True, False):
-        said = guarded(_try, (policy, str(path), python), seconds, path)
+        said = guarded(_try, (policy, path, python), seconds, path)
         if said:
             raise ValueError(said)
 
 
-def _try(policy: Policy, path: str, python: bool) -> str:
+def _try(policy: Policy, path: Path, python: bool) -> str:
     system = System(Affine(1.0, 0.0), blocks=20, block_size=1, watermark=0.0)
     workload = Workload([0.0, 0.5, 1.5], [1, 2, 3], [1, 2, 3], [0, 1, 0], predicted=[1, 2, 3])
     try:
@@ -152,12 +155,12 @@ def _try(policy: Policy, path: str, python: bool) -> str:
         return f"{path}: {breach}"
     except NumbaError as error:
         text = str(error)
-        lines = re.findall(rf'File "[^"]*{re.escape(Path(path).name)}", line (\d+)', text)
+        lines = re.findall(rf'File "[^"]*{re.escape(path.name)}", line (\d+)', text)
         first = next((line for line in text.splitlines() if line.strip()), "unknown reason")
         reason = re.sub(r"\x1b\[[0-9;]*m", "", first).strip()
-        return f"{path}, line {lines[-1] if lines else '?'}: the body does not compile: {reason}"
+        return f"{at(path, lines[-1] if lines else None)}: the body does not compile: {reason}"
     except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
-        return f"{path}, line {_line_of(error, Path(path))}: {type(error).__name__}: {error}"
+        return f"{at(path, line_of(error, path))}: {type(error).__name__}: {error}"
     return ""
 
 
@@ -196,7 +199,7 @@ def _child(
     sender.send("\0" + said)
 
 
-def stuck_at(path: Path, traceback: str, seconds: float) -> str:
+def stuck_at(path: Path, dump: str, seconds: float) -> str:
     """The sentence about a body that did not return, with the line from faulthandler's traceback."""
-    lines = re.findall(rf'File "[^"]*{re.escape(path.name)}", line (\d+)', traceback)
-    return f"{path}, line {lines[0] if lines else '?'}: the body did not return within {seconds:g} s; does a loop end?"
+    lines = re.findall(rf'File "[^"]*{re.escape(path.name)}", line (\d+)', dump)
+    return f"{at(path, lines[0] if lines else None)}: the body did not return within {seconds:g} s; does a loop end?"

@@ -192,6 +192,20 @@ def test_files_that_are_no_policies(old: str, new: str, sentence: str, tmp_path:
         tried(load_policy(str(path)), path, seconds=4.0)
 
 
+def test_the_line_is_known_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("mine.py")
+    path.write_text(GOOD.replace(FIRST, FIRST + "        take_chunk(view, batch, 99, 1)\n"))
+    with pytest.raises(ValueError, match=r"^mine\.py, line 13: IndexError"):
+        tried(load_policy("mine.py"), path, seconds=4.0)
+    path.write_text("\n1 / 0\n")
+    with pytest.raises(ValueError, match=r"^mine\.py, line 2: ZeroDivisionError"):
+        load_policy("mine.py")
+    path.write_text(GOOD.replace("most: int = 32", "most: int = 32\n    also: str = 'a'"))
+    with pytest.raises(ValueError, match=r"^mine\.py: TypeError: field 'also'"):
+        tried(load_policy("mine.py"), path, seconds=4.0)
+
+
 def test_a_policy_is_named_where_there_are_several(tmp_path: Path) -> None:
     path = tmp_path / "two.py"
     path.write_text(GOOD + GOOD.replace("class Few", "class More"))
