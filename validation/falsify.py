@@ -34,7 +34,7 @@ from queueing.simulator import PolicyBreach, simulate
 from queueing.system import System
 from queueing.trace import Trace
 from queueing.workload import Workload
-from validation.policy_file import guarded
+from validation.policy_file import COMPILING, guarded
 
 __all__ = [
     "PROPERTIES",
@@ -113,6 +113,7 @@ def served(policy: Policy, case: Case, python: bool = False) -> Run:
     return Run(case, trace, "")
 
 
+FIRST = Case((Sent(0, 0, 1, 1),))
 Serve = Callable[[Case], Run]
 
 
@@ -538,7 +539,7 @@ def watched(
     Args:
         policy, depth, tick: as there.
         path: the policy's file, for the sentence.
-        seconds: longest time that one pattern may take, compilation included.
+        seconds: longest that one pattern may take; compilation has a limit of its own.
 
     Raises:
         ValueError: a pattern took longer; in which line, if the interpreted body hangs there too.
@@ -548,10 +549,11 @@ def watched(
     child = context.Process(target=_send_findings, args=(policy, depth, sender))
     child.start()
     sender.close()
-    last = Case((Sent(0, 0, 1, 1),))
+    last, patience = FIRST, COMPILING
     try:
-        while receiver.poll(seconds):
+        while receiver.poll(patience):
             kind, content = receiver.recv()
+            patience = seconds
             if kind == "found":
                 return content
             if kind == "case":
@@ -567,7 +569,7 @@ def watched(
         child.join()
     said = guarded(_replay, (policy, last), min(seconds, 10.0), path)
     raise ValueError(
-        said or f"{path}: no answer within {seconds:g} s, on the pattern {list(map(tuple, last.requests))}"
+        said or f"{path}: no answer within {patience:g} s, on the pattern {list(map(tuple, last.requests))}"
     )
 
 
@@ -576,6 +578,8 @@ def _send_findings(policy: Policy, depth: int, sender: Any) -> None:
         sender.send(("case", case))
         return served(policy, case)
 
+    served(policy, FIRST)  # compiles
+    sender.send(("case", FIRST))
     found = falsify(policy, depth, tick=lambda *done: sender.send(("tick", done)), serve=serve_and_tell)
     sender.send(("found", found))
 

@@ -192,6 +192,15 @@ def test_files_that_are_no_policies(old: str, new: str, sentence: str, tmp_path:
         tried(load_policy(str(path)), path, seconds=4.0)
 
 
+def test_compilation_has_a_time_limit_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD)
+    tried(load_policy(str(path)), path, seconds=2.0)
+    path.write_text(GOOD.replace("512", "511"))
+    with pytest.raises(ValueError, match=r"mine\.py: the body is not compiled within 0\.1 s"):
+        tried(load_policy(str(path)), path, seconds=2.0, compiling=0.1)
+
+
 def test_the_line_is_known_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("mine.py")
