@@ -12,7 +12,9 @@ The engine: M tokens of memory in blocks of one, batches of a second each, annou
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing as mp
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -44,6 +46,7 @@ __all__ = [
     "Sent",
     "exhaustive",
     "falsify",
+    "patterns",
     "phases",
     "served",
     "smallest",
@@ -57,6 +60,8 @@ CLIENTS = 3
 SHAPES = ((1, 1), (1, 3), (4, 1), (1, MEMORY - 1))  # prompt and output tokens
 PHASES = (2, 16)  # requests of a phase; what grows with the longest is not bounded
 ENOUGH, SHRUNK = 20, 2  # patterns that break a property; of them, those that are made smaller
+RUNS = 1000  # in which a pattern is made smaller
+SECONDS = 600.0  # of a search
 # a block more than any request needs, which admission by the prompt leaves free
 SYSTEM = System(
     Affine(1.0, 0.0), blocks=MEMORY + 1, block_size=1, max_length=MEMORY, max_running=MEMORY, watermark=0.0
@@ -336,10 +341,10 @@ PROPERTIES = (
 # -- patterns
 
 
-def exhaustive(depth: int) -> Iterator[Case]:
+def exhaustive(depth: int, least: int = 1) -> Iterator[Case]:
     """All patterns of up to `depth` requests: four shapes, two clients, up to two steps apart; client 0 is first."""
     later = list(itertools.product((0, 1, 2), (0, 1), SHAPES))
-    for n in range(1, depth + 1):
+    for n in range(least, depth + 1):
         for first in SHAPES:
             for rest in itertools.product(later, repeat=n - 1):
                 step, sent = 0, [Sent(0, 0, *first)]
@@ -376,7 +381,10 @@ def trios() -> Iterator[Case]:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is known of a property: `verdict` is "broken", "holds to depth d" or "proved", `reason` says why."""
+    """What is known of a property; `reason` says why.
+
+    `verdict` is "broken", "holds to depth d", "holds so far" or "proved".
+    """
 
     property: Property
     verdict: str
@@ -385,22 +393,35 @@ class Finding:
     events: int | None = None
 
 
-def smallest(serve: Serve, broken: Callable[[Run], str], case: Case) -> Case:
-    """Make a case smaller as long as it breaks the property: fewer events, then fewer tokens, then fewer steps."""
+def smallest(
+    serve: Serve, broken: Callable[[Run], str], case: Case, runs: int = RUNS, until: float = math.inf
+) -> Case:
+    """Make a case smaller as long as it breaks the property: fewer events, then fewer tokens, then fewer steps.
+
+    Args:
+        serve: how to serve a case.
+        broken: why a run breaks the property, or "".
+        case: one that does.
+        runs: most that are served; then the best so far is returned.
+        until: when to stop (time.monotonic(), s).
+    """
 
     def size(run: Run) -> tuple[int, int, int]:
         sent = run.case.requests
         return _events(run), sum(s.prompt + s.output for s in sent), sum(s.step for s in sent)
 
-    best = size(serve(case))
-    improved = True
-    while improved:
-        improved = False
-        for candidate in _variants(case):
-            run = serve(candidate)
-            if broken(run) and size(run) < best:
-                case, best, improved = candidate, size(run), True
-                break
+    best, variants = size(serve(case)), list(_variants(case))
+    at, missed = 0, 0
+    for _ in range(runs):
+        if missed >= len(variants) or time.monotonic() > until:
+            break
+        run = serve(variants[at % len(variants)])
+        if broken(run) and size(run) < best:
+            # go on from here, for what was in vain before mostly is again; but requests are left out first
+            at = at % len(variants) if len(run.case.requests) < len(case.requests) else 0
+            case, best, variants, missed = run.case, size(run), list(_variants(run.case)), 0
+        else:
+            at, missed = at + 1, missed + 1
     return case
 
 
@@ -469,14 +490,22 @@ def proved_by(policy: Policy) -> dict[str, str]:
     return {"fair": by, "vtc": by}
 
 
+def patterns(depth: int) -> tuple[int, Iterator[Case]]:
+    """How many patterns there are, and all of them: small ones, long ones, then those of more than three requests."""
+    long = [*trios(), *itertools.chain.from_iterable(map(phases, PHASES))]
+    count = sum(len(SHAPES) * (6 * len(SHAPES)) ** (n - 1) for n in range(1, depth + 1)) + len(long)
+    return count, itertools.chain(exhaustive(min(depth, 3)), long, exhaustive(depth, least=4))
+
+
 def falsify(
     policy: Policy,
     depth: int = 3,
     properties: Iterable[Property] = PROPERTIES,
     tick: Callable[[int, int], None] = lambda done, total: None,
     serve: Serve | None = None,
+    seconds: float = SECONDS,
 ) -> list[Finding]:
-    """Hold a policy to the properties, on all patterns to a depth and then on long ones.
+    """Hold a policy to the properties, on all patterns to a depth and on long ones.
 
     Args:
         policy: to be held; its default parameters or others.
@@ -484,28 +513,44 @@ def falsify(
         properties: to be looked for; all by default.
         tick: told now and then how many patterns are done of how many.
         serve: how to serve a case; by default :func:`served`, compiled.
+        seconds: after which what is known is returned; a quarter is kept for making patterns smaller.
     """
     if depth < 1:
         raise ValueError(f"a depth of {depth} requests; give at least 1")
+    begin = time.monotonic()
     wanted = tuple(properties)
     serve = serve or partial(served, policy)
     tests = {p.name: _grown(serve, p.grows) if p.grows else p.broken for p in wanted}
     found: dict[str, list[Run]] = {p.name: [] for p in wanted}
-    cases = [*exhaustive(depth), *trios(), *itertools.chain.from_iterable(map(phases, PHASES))]
+    total, cases = patterns(depth)
+    scope = Scope(f"holds to depth {depth}", "and on the long patterns that were tried")
     for k, case in enumerate(cases):
         open_ = [p for p in wanted if len(found[p.name]) < (1 if p.grows else ENOUGH)]
         if not open_ or found.get(
             "contract"
         ):  # of a policy that breaks the contract nothing else can be said
             break
+        if time.monotonic() > begin + 0.75 * seconds:
+            scope = Scope(
+                "holds so far", f"the time limit of {seconds:g} s ended the search at {k} of {total}"
+            )
+            break
         run = serve(case)
         for p in open_:
             if tests[p.name](run):
                 found[p.name].append(run)
         if k % 50 == 0:
-            tick(k, len(cases))
+            tick(k, total)
     proved = {} if found.get("vtc") else proved_by(policy)
-    return [_finding(serve, p, tests[p.name], found, depth, proved) for p in wanted]
+    until = begin + seconds
+    return [_finding(serve, p, tests[p.name], found, scope, proved, until) for p in wanted]
+
+
+class Scope(NamedTuple):
+    """What is said of a property that no pattern broke, and how far that goes."""
+
+    verdict: str
+    reason: str
 
 
 def _finding(
@@ -513,26 +558,32 @@ def _finding(
     p: Property,
     broken: Callable[[Run], str],
     found: dict[str, list[Run]],
-    depth: int,
+    scope: Scope,
     proved: dict[str, str],
+    until: float,
 ) -> Finding:
     if found[p.name]:
         best = sorted(found[p.name], key=_events)[:SHRUNK]
-        small = [run.case if p.grows else smallest(serve, broken, run.case) for run in best]
+        small = [smallest(serve, broken, run.case, until=until) for run in best]
         run = min(map(serve, small), key=_events)
         return Finding(p, "broken", broken(run), run.case, _events(run))
     if found.get("contract"):
         return Finding(p, "not examined", "the policy breaks the contract")
     if p.name in proved:
         return Finding(p, "proved", proved[p.name])
-    return Finding(p, f"holds to depth {depth}", "and on the long patterns that were tried")
+    return Finding(p, *scope)
 
 
 # -- in a process of its own
 
 
 def watched(
-    policy: Policy, path: Path, depth: int, tick: Callable[[int, int], None], seconds: float = 30.0
+    policy: Policy,
+    path: Path,
+    depth: int,
+    tick: Callable[[int, int], None],
+    seconds: float = 30.0,
+    search: float = SECONDS,
 ) -> list[Finding]:
     """:func:`falsify` in a process of its own, so that a body that never returns can be stopped.
 
@@ -540,13 +591,14 @@ def watched(
         policy, depth, tick: as there.
         path: the policy's file, for the sentence.
         seconds: longest that one pattern may take; compilation has a limit of its own.
+        search: longest that the search may take; then what is known is returned.
 
     Raises:
         ValueError: a pattern took longer; in which line, if the interpreted body hangs there too.
     """
     context = mp.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_send_findings, args=(policy, depth, sender))
+    child = context.Process(target=_send_findings, args=(policy, depth, search, sender))
     child.start()
     sender.close()
     last, patience = FIRST, COMPILING
@@ -573,14 +625,16 @@ def watched(
     )
 
 
-def _send_findings(policy: Policy, depth: int, sender: Any) -> None:
+def _send_findings(policy: Policy, depth: int, search: float, sender: Any) -> None:
     def serve_and_tell(case: Case) -> Run:
         sender.send(("case", case))
         return served(policy, case)
 
     served(policy, FIRST)  # compiles
     sender.send(("case", FIRST))
-    found = falsify(policy, depth, tick=lambda *done: sender.send(("tick", done)), serve=serve_and_tell)
+    found = falsify(
+        policy, depth, tick=lambda *done: sender.send(("tick", done)), serve=serve_and_tell, seconds=search
+    )
     sender.send(("found", found))
 
 

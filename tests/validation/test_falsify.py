@@ -12,7 +12,22 @@ import pytest
 from policies import Admission, Fcfs, Lift, Sarathi, Slai, Vtc
 from policies.counters import Counters, counters
 from queueing.policy import Policy
-from validation.falsify import PROPERTIES, Case, Finding, Sent, exhaustive, falsify, phases, proved_by, served
+from validation.falsify import (
+    PHASES,
+    PROPERTIES,
+    RUNS,
+    Case,
+    Finding,
+    Run,
+    Sent,
+    exhaustive,
+    falsify,
+    patterns,
+    phases,
+    proved_by,
+    served,
+    smallest,
+)
 from validation.policy_file import load_policy, tried
 
 PLAIN = Path(__file__).with_name("plain_vtc.py")
@@ -140,6 +155,47 @@ def test_the_exhaustive_patterns_are_all_of_them() -> None:
     assert all(np.all(np.diff([s.step for s in case]) >= 0) for case in cases)
     assert all(case.requests[0].step == 0 for case in phases(4))
     assert Case((Sent(0, 0, 1, 1), Sent(3, 1, 2, 2))).workload().arrival.tolist() == [0.0, 2.5]
+
+
+def test_all_depths_are_searched_though_none_is_held_in_memory() -> None:
+    total, cases = patterns(4)
+    assert total == sum(1 for _ in cases)
+    assert patterns(6)[0] == total + 4 * 24**4 + 4 * 24**5
+
+
+# -- making patterns smaller
+
+
+def test_making_smaller_ends_after_so_many_runs() -> None:
+    case, runs = list(phases(16))[-1], 0
+
+    def counted(case: Case) -> Run:
+        nonlocal runs
+        runs += 1
+        return served(Fcfs(), case)
+
+    def many(run: Run) -> str:
+        return "many" if sum(s.prompt + s.output for s in run.case.requests) > 20 else ""
+
+    cut = smallest(counted, many, case, runs=3)
+    assert runs == 4
+    assert many(served(Fcfs(), cut))
+    small = smallest(counted, many, case)
+    assert runs <= 4 + 1 + RUNS
+    assert len(small.requests) < len(cut.requests) < len(case.requests)
+    assert smallest(counted, many, case, until=0.0) == case
+
+
+def test_patterns_of_growth_are_made_smaller() -> None:
+    found = verdicts(Vtc(lift=Lift.NEVER), "no-starvation")["no-starvation"]
+    assert found.case is not None
+    assert PHASES[-1] <= len(found.case.requests) < 2 * PHASES[-1]
+
+
+def test_the_search_ends_in_time_with_what_is_known() -> None:
+    found = falsify(Fcfs(), 3, seconds=0.0)
+    assert {f.verdict for f in found} == {"holds so far"}
+    assert {f.reason for f in found} == {"the time limit of 0 s ended the search at 0 of 4068"}
 
 
 # -- files that are no policies
