@@ -36,7 +36,7 @@ from queueing.simulator import PolicyBreach, simulate
 from queueing.system import System
 from queueing.trace import Trace
 from queueing.workload import Workload
-from validation.policy_file import COMPILING, guarded
+from validation.policy_file import COMPILING, complaint, guarded
 
 __all__ = [
     "PROPERTIES",
@@ -594,50 +594,57 @@ def watched(
         search: longest that the search may take; then what is known is returned.
 
     Raises:
-        ValueError: a pattern took longer; in which line, if the interpreted body hangs there too.
+        ValueError: a pattern took longer, the policy raised, or ended the process; in which line, if the interpreted
+            body does so too.
     """
     context = mp.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_send_findings, args=(policy, depth, search, sender))
+    child = context.Process(target=_send_findings, args=(policy, path, depth, search, sender))
     child.start()
     sender.close()
-    last, patience = FIRST, COMPILING
+    last, patience, trouble = FIRST, COMPILING, ""
     try:
-        while receiver.poll(patience):
+        while not trouble and receiver.poll(patience):
             kind, content = receiver.recv()
             patience = seconds
             if kind == "found":
                 return content
             if kind == "case":
                 last = content
+            elif kind == "raised":
+                trouble = content
             else:
                 tick(*content)
+        trouble = trouble or f"{path}: no answer within {patience:g} s"
     except EOFError:
-        raise ValueError(
-            f"{path}: the policy ended the process, on {list(map(tuple, last.requests))}"
-        ) from None
+        trouble = f"{path}: the policy ended the process"
     finally:
         child.kill()
         child.join()
-    said = guarded(_replay, (policy, last), min(seconds, 10.0), path)
-    raise ValueError(
-        said or f"{path}: no answer within {patience:g} s, on the pattern {list(map(tuple, last.requests))}"
-    )
+    # interpreted, for the line; compiled code does not know it
+    said = guarded(_replay, (policy, path, last), min(seconds, 10.0), path)
+    raise ValueError(said or f"{trouble}, on the pattern {list(map(tuple, last.requests))}")
 
 
-def _send_findings(policy: Policy, depth: int, search: float, sender: Any) -> None:
+def _send_findings(policy: Policy, path: Path, depth: int, search: float, sender: Any) -> None:
     def serve_and_tell(case: Case) -> Run:
         sender.send(("case", case))
         return served(policy, case)
 
-    served(policy, FIRST)  # compiles
-    sender.send(("case", FIRST))
-    found = falsify(
-        policy, depth, tick=lambda *done: sender.send(("tick", done)), serve=serve_and_tell, seconds=search
-    )
-    sender.send(("found", found))
+    def tick(*done: int) -> None:
+        sender.send(("tick", done))
+
+    try:
+        served(policy, FIRST)  # compiles
+        sender.send(("case", FIRST))
+        sender.send(("found", falsify(policy, depth, tick=tick, serve=serve_and_tell, seconds=search)))
+    except Exception as error:  # noqa: BLE001 (whatever a stranger's policy raises)
+        sender.send(("raised", complaint(error, path)))
 
 
-def _replay(policy: Policy, case: Case) -> str:
-    served(policy, case, python=True)
+def _replay(policy: Policy, path: Path, case: Case) -> str:
+    try:
+        served(policy, case, python=True)
+    except Exception as error:  # noqa: BLE001 (whatever a stranger's policy raises)
+        return complaint(error, path)
     return ""

@@ -26,7 +26,7 @@ from queueing.simulator import PolicyBreach, simulate
 from queueing.system import System
 from queueing.workload import Workload
 
-__all__ = ["at", "guarded", "line_of", "load_policy", "tried"]
+__all__ = ["COMPILING", "complaint", "guarded", "load_policy", "tried"]
 
 # what a scheduler must not know, under the names somebody would try
 HIDDEN = {"output", "outputs", "output_length", "true_output", "remaining_output"}
@@ -71,7 +71,7 @@ def load_policy(text: str) -> Policy:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
-        raise ValueError(f"{at(path, line_of(error, path))}: {type(error).__name__}: {error}") from None
+        raise ValueError(complaint(error, path)) from None
     found = {
         key: value
         for key, value in vars(module).items()
@@ -92,10 +92,11 @@ def load_policy(text: str) -> Policy:
         raise ValueError(f"{path}: {cls.__name__}() fails, {error}; give every parameter a default") from None
 
 
-def line_of(error: BaseException, path: Path) -> int | None:
-    """The line of the last frame of a traceback that lies in the file; None if none does."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((f.lineno for f in reversed(frames) if Path(f.filename).resolve() == path.resolve()), None)
+def complaint(error: BaseException, path: Path) -> str:
+    """An exception in a sentence, with the line of the last frame that lies in the file, if one does."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    line = next((f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()), None)
+    return f"{at(path, line)}: {type(error).__name__}: {error}"
 
 
 # -- the source, before it runs
@@ -173,7 +174,7 @@ def _try(policy: Policy, path: Path, python: bool) -> str:
         reason = re.sub(r"\x1b\[[0-9;]*m", "", first).strip()
         return f"{at(path, lines[-1] if lines else None)}: the body does not compile: {reason}"
     except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
-        return f"{at(path, line_of(error, path))}: {type(error).__name__}: {error}"
+        return complaint(error, path)
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from validation.falsify import (
     proved_by,
     served,
     smallest,
+    watched,
 )
 from validation.policy_file import load_policy, tried
 
@@ -246,6 +248,41 @@ def test_files_that_are_no_policies(old: str, new: str, sentence: str, tmp_path:
     path.write_text(GOOD.replace(old, new))
     with pytest.raises(ValueError, match=sentence):
         tried(load_policy(str(path)), path, seconds=4.0)
+
+
+LATE = "        if len(view.running) + len(view.waiting) > 4:\n"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        ("            raise ValueError('late')\n", r"mine\.py, line 14: ValueError: late"),
+        (
+            "            while p.most > 0:\n                batch.count[1] += 0\n",
+            r"line 1[45]: the body did not return",
+        ),
+    ],
+)
+def test_policies_that_fail_late(
+    trouble: str, sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD.replace(FIRST, FIRST + LATE + trouble))
+    policy = load_policy(str(path))
+    with pytest.raises(ValueError, match=sentence):
+        watched(policy, path, 3, lambda done, total: None, seconds=1.5)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_policies_that_end_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD)
+    policy = load_policy(str(path))
+    monkeypatch.setattr("validation.falsify.falsify", lambda *_, **__: os._exit(1))
+    with pytest.raises(
+        ValueError, match=r"mine\.py: the policy ended the process, on the pattern \[\(0, 0, 1, 1\)\]"
+    ):
+        watched(policy, path, 2, lambda done, total: None)
 
 
 def test_compilation_has_a_time_limit_of_its_own(tmp_path: Path) -> None:
