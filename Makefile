@@ -65,7 +65,7 @@ wheel: $(VENV)/.env ## build the sdist and from it the wheel, and look inside
 	$(BIN)/check-wheel-contents --toplevel queueing,policies,gpu,validation dist/*.whl
 
 proofs: $(VENV)/.test ## check every claim again, those of Coq's kernel included if coqc is installed
-	$(BIN)/tandem prove --kernel
+	$(BIN)/tandem prove --kernel --workers $(WORKERS)
 
 bench: $(VENV)/.test ## speed of the simulator, the capacity programs and fair scheduling, as ratios in one run
 	$(BIN)/python benchmarks/simulator.py --json

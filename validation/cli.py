@@ -342,6 +342,7 @@ def prove(
     ] = None,
     depth: Annotated[int, typer.Option(min=1, max=6, help="requests of the patterns that are all tried")] = 3,
     out: Annotated[Path, typer.Option(help="folder for counterexamples of --policy")] = Path("results"),
+    workers: Annotated[int, typer.Option(min=1, help="processes that check claims side by side")] = 1,
     as_json: Json = False,
 ) -> None:
     """Check every claim of the library again: how it is known, and what refutes it when it is weakened.
@@ -359,7 +360,7 @@ def prove(
     if smt is not None:
         typer.echo(f"{len(proofs.write_scripts(claims, smt))} scripts written to {smt}", err=True)
     with progress_bar("checking claims") as tick:
-        verdicts = proofs.prove(claims, tick)
+        verdicts = proofs.prove(claims, tick, workers)
     if as_json:
         typer.echo(json.dumps([verdict.record() for verdict in verdicts], indent=1))
     elif names:

@@ -36,6 +36,18 @@ def test_one_claim_in_full_and_as_json() -> None:
     assert all(control["refuted"] for control in record["negative_controls"])
 
 
+def test_side_by_side_the_same_is_found() -> None:
+    """Verdicts in the order of the claims, whichever process found them; progress to the end."""
+    chosen = [CLAIMS[first(kind)] for kind in (Kind.CITED, Kind.IDENTITY, Kind.RATIONAL, Kind.OPEN)]
+    seen: list[tuple[int, int]] = []
+    one = proofs.prove(chosen, lambda *done: None)
+    two = proofs.prove(chosen, lambda *done: seen.append(done), workers=2)
+    assert [dataclasses.replace(v, seconds=0.0) for v in one] == [
+        dataclasses.replace(v, seconds=0.0) for v in two
+    ]
+    assert seen[-1] == (4, 4)
+
+
 def test_claims_without_a_certificate_are_shown_as_such() -> None:
     for kind in (Kind.CITED, Kind.OPEN):
         shown = runner.invoke(app, ["prove", first(kind)])
