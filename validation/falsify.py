@@ -48,6 +48,7 @@ __all__ = [
     "falsify",
     "patterns",
     "phases",
+    "rehearsal",
     "served",
     "smallest",
     "trios",
@@ -111,8 +112,9 @@ def served(policy: Policy, case: Case, python: bool = False) -> Run:
     """Serve the case; a policy that has not finished long after the last arrival is cut.  `python`: interpreted."""
     horizon = case.requests[-1].step + 40.0 * len(case.requests)
     try:
-        trace = simulate(case.workload(), SYSTEM, policy, record_entries=True, horizon=horizon,
-                         router=policies.RoundRobin(), python=python)  # fmt: skip
+        with np.errstate(divide="raise"):  # as it does compiled
+            trace = simulate(case.workload(), SYSTEM, policy, record_entries=True, horizon=horizon,
+                             router=policies.RoundRobin(), python=python)  # fmt: skip
     except PolicyBreach as breach:
         return Run(case, None, str(breach))
     return Run(case, trace, "")
@@ -376,6 +378,13 @@ def trios() -> Iterator[Case]:
             yield Case(tuple(Sent(*w, *shape) for w, shape in zip(who, shapes, strict=True)))
 
 
+def rehearsal() -> Iterator[Case]:
+    """Patterns to be served interpreted, where an index beyond an array raises: all small ones, some long ones."""
+    return itertools.chain(
+        exhaustive(2), trios(), phases(PHASES[0]), itertools.islice(phases(PHASES[-1]), 0, None, 8)
+    )
+
+
 # -- the search
 
 
@@ -585,7 +594,7 @@ def watched(
     seconds: float = 30.0,
     search: float = SECONDS,
 ) -> list[Finding]:
-    """:func:`falsify` in a process of its own, so that a body that never returns can be stopped.
+    """:func:`rehearsal` and :func:`falsify` in a process of its own, so that an endless body can be stopped.
 
     Args:
         policy, depth, tick: as there.
@@ -602,14 +611,14 @@ def watched(
     child = context.Process(target=_send_findings, args=(policy, path, depth, search, sender))
     child.start()
     sender.close()
-    last, patience, trouble = FIRST, COMPILING, ""
+    last, patience, trouble = FIRST, seconds, ""
     try:
         while not trouble and receiver.poll(patience):
             kind, content = receiver.recv()
-            patience = seconds
+            patience = COMPILING if kind == "compiles" else seconds
             if kind == "found":
                 return content
-            if kind == "case":
+            if kind in ("case", "compiles"):
                 last = content
             elif kind == "raised":
                 trouble = content
@@ -627,16 +636,18 @@ def watched(
 
 
 def _send_findings(policy: Policy, path: Path, depth: int, search: float, sender: Any) -> None:
-    def serve_and_tell(case: Case) -> Run:
+    def serve_and_tell(case: Case, python: bool = False) -> Run:
         sender.send(("case", case))
-        return served(policy, case)
+        return served(policy, case, python)
 
     def tick(*done: int) -> None:
         sender.send(("tick", done))
 
     try:
-        served(policy, FIRST)  # compiles
-        sender.send(("case", FIRST))
+        for case in rehearsal():
+            serve_and_tell(case, python=True)
+        sender.send(("compiles", FIRST))
+        served(policy, FIRST)
         sender.send(("found", falsify(policy, depth, tick=tick, serve=serve_and_tell, seconds=search)))
     except Exception as error:  # noqa: BLE001 (whatever a stranger's policy raises)
         sender.send(("raised", complaint(error, path)))

@@ -250,6 +250,15 @@ def test_files_that_are_no_policies(old: str, new: str, sentence: str, tmp_path:
         tried(load_policy(str(path)), path, seconds=4.0)
 
 
+def test_an_index_out_of_range_is_found_though_only_a_few_patterns_reach_it(tmp_path: Path) -> None:
+    """Compiled, nothing would be said of it."""
+    path = tmp_path / "mine.py"
+    beyond = "        if len(view.waiting) > 2:\n            memory.nothing[1] += 1\n"
+    path.write_text(GOOD.replace(FIRST, FIRST + beyond))
+    with pytest.raises(ValueError, match=r"mine\.py, line 14: IndexError: index 1 is out of bounds"):
+        watched(load_policy(str(path)), path, 2, lambda done, total: None)
+
+
 LATE = "        if len(view.running) + len(view.waiting) > 4:\n"
 
 
@@ -258,16 +267,25 @@ LATE = "        if len(view.running) + len(view.waiting) > 4:\n"
     [
         ("            raise ValueError('late')\n", r"mine\.py, line 14: ValueError: late"),
         (
+            "            batch.count[0] //= memory.nothing[0]\n",
+            r"mine\.py, line 14: FloatingPointError: divide by zero",
+        ),
+        (
             "            while p.most > 0:\n                batch.count[1] += 0\n",
             r"line 1[45]: the body did not return",
         ),
     ],
 )
 def test_policies_that_fail_late(
-    trouble: str, sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    trouble: str,
+    sentence: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(GOOD.replace(FIRST, FIRST + LATE + trouble))
+    monkeypatch.setattr("validation.falsify.rehearsal", list)  # so that the compiled search meets it
     policy = load_policy(str(path))
     with pytest.raises(ValueError, match=sentence):
         watched(policy, path, 3, lambda done, total: None, seconds=1.5)
