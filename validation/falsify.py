@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing as mp
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -643,6 +644,7 @@ def _send_findings(policy: Policy, path: Path, depth: int, search: float, sender
     def tick(*done: int) -> None:
         sender.send(("tick", done))
 
+    os.dup2(2, 1)  # what a stranger's policy prints is no output of ours
     try:
         for case in rehearsal():
             serve_and_tell(case, python=True)

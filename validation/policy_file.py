@@ -6,9 +6,11 @@ A file holds one policy class, or several, of which one is named: `my_policy.py`
 from __future__ import annotations
 
 import ast
+import contextlib
 import faulthandler
 import importlib.util
 import multiprocessing as mp
+import os
 import re
 import sys
 import tempfile
@@ -45,32 +47,57 @@ def at(path: Path, line: int | str | None) -> str:
     return str(path) if line is None else f"{path}, line {line}"
 
 
-def load_policy(text: str) -> Policy:
+def load_policy(text: str, seconds: float = 60.0) -> Policy:
     """The policy in a file, with its default parameters.
 
+    The file is first imported in a process of its own; what it prints goes to standard error.
+
+    Args:
+        text: FILE.py, or FILE.py:NAME of the class.
+        seconds: longest that the import may take.
+
     Raises:
-        ValueError: there is no such file, it is not Python, holds no policy or several, or its body reads what no
-            scheduler knows, or writes to its view: one sentence with the line.
+        ValueError: there is no such file, it is not Python, cannot be imported, holds no policy or several, or its body
+            reads what no scheduler knows, or writes to its view: one sentence with the line.
     """
     name, _, wanted = text.partition(".py")
     path = Path(f"{name}.py")
     wanted = wanted.removeprefix(":")
     if not path.is_file():
         raise ValueError(f"there is no policy file {path}; give FILE.py, or FILE.py:NAME of the class")
-    source = path.read_text(encoding="utf-8")
     try:
-        tree = ast.parse(source)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except ValueError as error:  # bytes that are no text, or zeros
+        raise ValueError(f"{path} is no Python source in UTF-8: {error}") from None
     look_over(path, tree)
+    said = guarded(
+        _import_trouble, (path, wanted), seconds, path, "not imported within {:g} s; does a loop end?"
+    )
+    if said:
+        raise ValueError(said)
+    return _imported(path, wanted)
+
+
+def _import_trouble(path: Path, wanted: str) -> str:
+    try:
+        _imported(path, wanted)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _imported(path: Path, wanted: str) -> Policy:
     spec = importlib.util.spec_from_file_location(f"tandem_policy_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a stranger's file raises)
         raise ValueError(complaint(error, path)) from None
     found = {
         key: value
@@ -87,8 +114,9 @@ def load_policy(text: str) -> Policy:
     if not hasattr(cls, "body"):
         raise ValueError(f"{path}: {cls.__name__} has no body; mark one of its functions with @plan")
     try:
-        return cls()
-    except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
+        with contextlib.redirect_stdout(sys.stderr):
+            return cls()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a stranger's file raises)
         raise ValueError(f"{path}: {cls.__name__}() fails, {error}; give every parameter a default") from None
 
 
@@ -206,6 +234,7 @@ def guarded(
 def _child(
     task: Callable[..., str], arguments: tuple[Any, ...], sender: Any, dump: str, seconds: float
 ) -> None:
+    os.dup2(2, 1)  # what a stranger's file prints is no output of ours
     with Path(dump).open("w") as file:
         faulthandler.dump_traceback_later(seconds, exit=True, file=file)
         said = task(*arguments)

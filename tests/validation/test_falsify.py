@@ -259,6 +259,31 @@ def test_an_index_out_of_range_is_found_though_only_a_few_patterns_reach_it(tmp_
         watched(load_policy(str(path)), path, 2, lambda done, total: None)
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("while True: pass", r"mine\.py, line 2: not imported within 1 s; does a loop end\?"),
+        ("import sys; sys.exit(3)", r"mine\.py, line 2: SystemExit: 3"),
+        ("import os; os._exit(3)", r"mine\.py: the policy ended the process"),
+        ("# caf\xe9", r"mine\.py is no Python source in UTF-8"),
+    ],
+)
+def test_files_that_cannot_be_imported(line: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_bytes(GOOD.replace("\n", f"\n{line}\n", 1).encode("latin-1"))
+    with pytest.raises(ValueError, match=sentence):
+        load_policy(str(path), seconds=1.0)
+
+
+def test_what_a_file_prints_is_no_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("print('hello')\n" + GOOD)
+    load_policy(str(path))
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "hello" in said.err
+
+
 LATE = "        if len(view.running) + len(view.waiting) > 4:\n"
 
 
