@@ -30,7 +30,7 @@ from queueing.trace_io import form_of, save
 from queueing.workload import Workload
 from validation import engine_commands, experiments, theory_commands
 from validation import prove as proofs
-from validation.falsify import Finding, served, watched
+from validation.falsify import Finding, watched
 from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
 from validation.policy_file import load_policy, tried
 from validation.result import Result, write_atomically
@@ -405,7 +405,7 @@ def show_findings(text: str, depth: int, out: Path, as_json: bool) -> None:
 def finding_record(policy: Policy, finding: Finding, out: Path) -> dict[str, Any]:
     """A finding as plain data; its counterexample is written as a trace that can be loaded, and drawn."""
     files: list[Path] = []
-    if finding.case is not None and (trace := served(policy, finding.case).trace) is not None:
+    if finding.case is not None and (trace := finding.trace) is not None:
         out.mkdir(parents=True, exist_ok=True)
         stem = out / f"{type(policy).__name__}-{finding.property.name}"
         save(trace, stem.with_suffix(".json"))

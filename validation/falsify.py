@@ -62,6 +62,7 @@ CLIENTS = 3
 SHAPES = ((1, 1), (1, 3), (4, 1), (1, MEMORY - 1))  # prompt and output tokens
 PHASES = (2, 16)  # requests of a phase; what grows with the longest is not bounded
 ENOUGH, SHRUNK = 20, 2  # patterns that break a property; of them, those that are made smaller
+UNSTEADY = "the policy is not deterministic: a pattern broke this once, and did not when it was served again"
 RUNS = 1000  # in which a pattern is made smaller
 SECONDS = 600.0  # of a search
 # a block more than any request needs, which admission by the prompt leaves free
@@ -391,9 +392,9 @@ def rehearsal() -> Iterator[Case]:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is known of a property; `reason` says why.
+    """What is known of a property; `reason` says why, and `trace` is the run, unless it ended in a batch not allowed.
 
-    `verdict` is "broken", "holds to depth d", "holds so far" or "proved".
+    `verdict` is "broken", "holds to depth d", "holds so far", "proved" or "not examined".
     """
 
     property: Property
@@ -401,6 +402,7 @@ class Finding:
     reason: str
     case: Case | None = None
     events: int | None = None
+    trace: Trace | None = None
 
 
 def smallest(
@@ -576,7 +578,8 @@ def _finding(
         best = sorted(found[p.name], key=_events)[:SHRUNK]
         small = [smallest(serve, broken, run.case, until=until) for run in best]
         run = min(map(serve, small), key=_events)
-        return Finding(p, "broken", broken(run), run.case, _events(run))
+        why = broken(run) or UNSTEADY
+        return Finding(p, "broken", why, run.case, _events(run), run.trace)
     if found.get("contract"):
         return Finding(p, "not examined", "the policy breaks the contract")
     if p.name in proved:

@@ -101,6 +101,20 @@ def test_vtc_is_proved_where_its_theorem_holds(policy: Policy) -> None:
     assert set(proved_by(policy)) == {"fair", "vtc"}
 
 
+def test_a_policy_that_is_not_deterministic_is_told_so() -> None:
+    first = True
+
+    def moody(case: Case) -> Run:
+        nonlocal first
+        run = served(Fcfs(), case)
+        first, was = False, first
+        return Run(case, None, "broke a rule") if was else run
+
+    (found,) = falsify(Fcfs(), 1, [p for p in PROPERTIES if p.name == "contract"], serve=moody)
+    assert found.verdict == "broken"
+    assert found.reason.startswith("the policy is not deterministic")
+
+
 # -- variants of VTC, each from a file
 
 MUTANTS = {
