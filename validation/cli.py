@@ -347,7 +347,8 @@ def prove(
 ) -> None:
     """Check every claim of the library again: how it is known, and what refutes it when it is weakened.
 
-    With --policy, look for what breaks a policy of your own instead.
+    With --policy, look for what breaks a policy of your own instead: what is broken is a finding, and the exit code is
+    1 only if that is the contract.
     """
     if policy is not None:
         if names or kernel or smt is not None:
@@ -382,6 +383,8 @@ def prove(
 
 def show_findings(text: str, depth: int, out: Path, as_json: bool) -> None:
     """Falsify the policy of a file, write its counterexamples, and print what was found."""
+    if not next(place for place in (out, *out.absolute().parents) if place.exists()).is_dir():
+        raise ValueError(f"--out {out} is no folder and cannot become one; give another")
     policy, path = load_policy(text), Path(text.partition(".py")[0] + ".py")
     tried(policy, path, seconds=20.0)
     with progress_bar(f"looking for what breaks {policy.name}") as tick:
@@ -389,7 +392,14 @@ def show_findings(text: str, depth: int, out: Path, as_json: bool) -> None:
     records = [finding_record(policy, finding, out) for finding in findings]
     if as_json:
         typer.echo(json.dumps(records, indent=1))
-        return
+    else:
+        print_findings(policy, records)
+    if any(f.property.name == "contract" and f.verdict == "broken" for f in findings):
+        raise typer.Exit(1)
+
+
+def print_findings(policy: Policy, records: Sequence[Mapping[str, Any]]) -> None:
+    """A table of what was found, and the counterexamples below."""
     rows = [
         [r["property"], r["verdict"], r["reason"], "" if r["events"] is None else str(r["events"])]
         for r in records
@@ -397,9 +407,8 @@ def show_findings(text: str, depth: int, out: Path, as_json: bool) -> None:
     show(f"{policy.name}: what holds, and what breaks it", ["property", "verdict", "why", "events"], rows)
     for r in records:
         if r["requests"]:
-            typer.echo(
-                f"{r['property']}: (step, client, prompt, output) {r['requests']}; {', '.join(r['files'])}"
-            )
+            files = "; " + ", ".join(r["files"]) if r["files"] else ""
+            typer.echo(f"{r['property']}: (step, client, prompt, output) {r['requests']}{files}")
 
 
 def finding_record(policy: Policy, finding: Finding, out: Path) -> dict[str, Any]:

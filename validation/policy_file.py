@@ -196,14 +196,23 @@ def _try(policy: Policy, path: Path, python: bool) -> str:
     except PolicyBreach as breach:
         return f"{path}: {breach}"
     except NumbaError as error:
-        text = str(error)
-        lines = re.findall(rf'File "[^"]*{re.escape(path.name)}", line (\d+)', text)
-        first = next((line for line in text.splitlines() if line.strip()), "unknown reason")
-        reason = re.sub(r"\x1b\[[0-9;]*m", "", first).strip()
-        return f"{at(path, lines[-1] if lines else None)}: the body does not compile: {reason}"
+        lines = re.findall(rf'File "[^"]*{re.escape(path.name)}", line (\d+)', str(error))
+        return f"{at(path, lines[0] if lines else None)}: the body does not compile: {_reason(str(error))}"
     except Exception as error:  # noqa: BLE001 (whatever a stranger's file raises)
         return complaint(error, path)
     return ""
+
+
+def _reason(message: str) -> str:
+    """What of numba's message helps: the first line that names a trouble, the call it is about, the innermost cause."""
+    said = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", message).splitlines() if line.strip()]
+    said = [line for line in said if not line.startswith("Failed in nopython mode")]
+    calls = [line.removeprefix(">>> ") for line in said if line.startswith(">>> ")]
+    causes = [line for line in said if re.match(r"\w+Error: (?!Failed in)", line)]
+    first = said[0] if said else "unknown reason"
+    call = f" {calls[0]}" if calls and first.endswith("for signature:") else ""
+    cause = f"; {causes[-1]}" if causes and causes[-1] != first else ""
+    return f"{first}{call}{cause}"
 
 
 def guarded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 from policies import Admission, Fcfs, Lift, Sarathi, Slai, Vtc
 from policies.counters import Counters, counters
 from queueing.policy import Policy
+from validation.cli import main
 from validation.falsify import (
     PHASES,
     PROPERTIES,
@@ -246,7 +248,9 @@ FIRST = "        take_decodes(view, batch, p.most)\n"
         ("r != NONE and", "r != NONE and view.output[r] > 3 and", "line 17: the body reads view.output: no scheduler"),
         ("r != NONE and", "r != NONE and view.length[r] > 3 and", "line 17: the view has no 'length'"),
         (FIRST, "        while p.most > 0:\n            memory.nothing[0] += 1\n", r"line 1[23]: the body did not"),
-        (FIRST, FIRST + '        x = {"a": object()}\n', "line 13: the body does not compile"),
+        (FIRST, FIRST + '        x = {"a": object()}\n', "line 13: the body does not compile: Untyped global"),
+        (FIRST, FIRST + "        q = view.prompt\n        if p.most < 0:\n            q[0] = 3\n",
+         r"line 15: the body does not compile: No implementation .* setitem\(.*; NumbaTypeError: Cannot modify"),
         (FIRST, FIRST + "        take_chunk(view, batch, 99, 1)\n", "line 13: IndexError"),
         (FIRST, "", "Few broke a rule"),
         ("def few(p", "def few(p(", "line 11: invalid syntax"),
@@ -377,3 +381,30 @@ def test_a_policy_is_named_where_there_are_several(tmp_path: Path) -> None:
         load_policy(f"{path}:Less")
     with pytest.raises(ValueError, match="there is no policy file"):
         load_policy(str(tmp_path / "nothing.py"))
+
+
+# -- the command
+
+
+def test_a_breach_of_the_contract_is_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "mine.py", tmp_path / "out"
+    path.write_text(GOOD.replace(FIRST, FIRST + "        if len(view.waiting) > 1:\n            return\n"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["prove", "--policy", str(path), "--depth", "1", "--out", str(out), "--json"])
+    assert stopped.value.code == 1
+    records = {r["property"]: r for r in json.loads(capsys.readouterr().out)}
+    assert records["contract"]["verdict"] == "broken"
+    assert records["vtc"]["verdict"] == "not examined"
+
+
+def test_counterexamples_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD)
+    for out in (path, path / "deeper"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["prove", "--policy", str(path), "--out", str(out)])
+        assert stopped.value.code == 2
+        assert (
+            capsys.readouterr().err
+            == f"tandem: --out {out} is no folder and cannot become one; give another\n"
+        )
