@@ -125,4 +125,46 @@ CLAIMS = (
         "Without a lift on the empty queue the gap of VTC has no bound.",
         "test_vtc.py::test_without_a_lift_on_the_empty_queue_the_gap_is_unbounded",
     ),
+    Claim(
+        "gpu-tables-serving-points",
+        "Kernel times published for an H100, composed without a fit, give the times per output token of 42 serving "
+        "points of Llama-3.1-8B with a mean error below 5 %; without the KV term, with prompts for nothing, or with "
+        "another GPU's tables the error is larger.",
+        "aiconfigurator-core 0.12.0 (published); the composition is our calculation",
+        Kind.MEASURED,
+        ("concurrency held; prompts of 1,024 to 4,096 tokens; TTFT is not among the points",),
+        where="tests/validation/test_gpu_tables.py::test_time_per_output_token_is_predicted_without_a_fit",
+    ),
+    Claim(
+        "gpu-tables-vllm-run",
+        "A run of vLLM in overload is predicted on the requests after its first 24 s, medians of TTFT and of mean gaps "
+        "within 15 %, with one constant per iteration fitted to the first 24 s; without it gaps are, TTFT is not.",
+        "LLMServingSim (published run); the prediction is our calculation",
+        Kind.MEASURED,
+        ("RTX PRO 6000, Llama-3.1-8B, vLLM 0.19; one run",),
+        where="tests/validation/test_vllm_run.py::test_one_constant_of_the_first_seconds_predicts_the_rest",
+    ),
+    _tested(
+        "gpu-tables-tiles",
+        "Of six GPUs the tables of three show a step of 15 % at the edge of a tile; on the others a smooth law is "
+        "within some 4 %, and results that rest on tiles do not apply.",
+        "test_gpu_tables.py::test_tiles_show_on_three_gpus_and_not_on_the_others",
+        source="aiconfigurator-core 0.12.0 (published); our calculation",
+    ),
+    Claim(
+        "served-as-simulated",
+        "An engine that takes the time that a law says gives the simulator's run, number for number, under every "
+        "policy.",
+        OURS,
+        Kind.TESTED,
+        where="tests/queueing/test_serving.py::test_an_engine_that_takes_the_laws_time_gives_the_simulators_run",
+    ),
+    Claim(
+        "schedule-invariance",
+        "Any legal sequence of chunks, mixes and preemptions gives the text of one pass over all before each token.",
+        OURS,
+        Kind.TESTED,
+        ("no two logits are within rounding of each other",),
+        where="tests/gpu/test_engine.py::test_any_schedule_gives_the_one_shot_text",
+    ),
 )  # fmt: skip
