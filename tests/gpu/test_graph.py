@@ -19,6 +19,7 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 MODEL = random_model(CONFIG, 1)
 BLOCKS, SIZE, WIDTH = 20, 16, 5
+CLOSE = 1e-4  # products of other shapes round otherwise
 
 
 def cache() -> KVCache:
@@ -60,8 +61,8 @@ def test_padding_changes_nothing(lengths: list[int], backend: str) -> None:
     alone, padded = cache(), cache()
     stated = forward(MODEL, step, alone, do)
     computed = forward(MODEL, static, padded, do)[: len(lengths)]
-    assert (stated - computed).abs().max() < 1e-5
-    assert (alone.keys - padded.keys).abs().max() < 1e-5
+    assert (stated - computed).abs().max() < CLOSE
+    assert (alone.keys - padded.keys).abs().max() < CLOSE
     assert torch.isfinite(forward(MODEL, static, padded, do)).all()
     fill(static, decodes([20, 9, 30, 2]))  # control: with the larger batch in it, more is written
     forward(MODEL, static, padded, do)
