@@ -6,7 +6,7 @@ Each run is held to properties; a pattern that breaks one is made smaller, reque
 long as it still does.  What is not broken is not proved, but for one case: the property follows from a claim of the
 library, because the body is that of a policy for which it is proved.
 
-The engine: M tokens of memory in blocks of one, batches of a second each, announcements true.
+The engine: 6 tokens of memory in blocks of one, or 16 for some patterns; batches of a second each, announcements true.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -49,6 +49,7 @@ __all__ = [
     "falsify",
     "patterns",
     "phases",
+    "quartets",
     "rehearsal",
     "served",
     "smallest",
@@ -56,20 +57,33 @@ __all__ = [
     "watched",
 ]
 
-MEMORY = 6  # tokens
+SMALL, LARGE = 6, 16  # tokens of memory
 TILE = 4  # tokens that a batch should hold if it could
-CLIENTS = 3
-SHAPES = ((1, 1), (1, 3), (4, 1), (1, MEMORY - 1))  # prompt and output tokens
+CLIENTS = 4
+SHAPES = {  # prompt and output tokens
+    SMALL: ((1, 1), (1, 3), (4, 1), (1, SMALL - 1)),
+    LARGE: ((1, 1), (5, 3), (9, 1), (1, LARGE - 1)),
+}
 PHASES = (2, 16)  # requests of a phase; what grows with the longest is not bounded
 ENOUGH, SHRUNK = 20, 2  # patterns that break a property; of them, those that are made smaller
 UNSTEADY = "the policy is not deterministic: a pattern broke this once, and did not when it was served again"
-RUNS = 1000  # in which a pattern is made smaller
+RUNS = 400  # in which a pattern is made smaller
 SECONDS = 600.0  # of a search
-# a block more than any request needs, which admission by the prompt leaves free
-SYSTEM = System(
-    Affine(1.0, 0.0), blocks=MEMORY + 1, block_size=1, max_length=MEMORY, max_running=MEMORY, watermark=0.0
-)
-SETTING = Setting(CLIENTS, SYSTEM.blocks, longest=MEMORY - 1, cost=TOKENS)
+SYSTEMS = {  # a block more than any request needs, which admission by the prompt leaves free
+    memory: System(
+        Affine(1.0, 0.0),
+        blocks=memory + 1,
+        block_size=1,
+        max_length=memory,
+        max_running=memory,
+        watermark=0.0,
+    )
+    for memory in SHAPES
+}
+SETTINGS = {
+    memory: Setting(CLIENTS, system.blocks, longest=memory - 1, cost=TOKENS)
+    for memory, system in SYSTEMS.items()
+}
 
 
 class Sent(NamedTuple):
@@ -83,9 +97,10 @@ class Sent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An arrival pattern, in order of step."""
+    """An arrival pattern, in order of step, and the memory (tokens) of the engine it is served on."""
 
     requests: tuple[Sent, ...]
+    memory: int = SMALL
 
     def workload(self) -> Workload:
         """Arrivals half a batch before their boundary; the first at 0."""
@@ -99,7 +114,7 @@ class Case:
         for _, phase in itertools.groupby(self.requests, key=lambda s: s[1:]):
             sent = list(phase)
             kept += sent[: (len(sent) + 1) // 2] if len(sent) > 2 else sent
-        return Case(tuple(kept))
+        return replace(self, requests=tuple(kept))
 
 
 class Run(NamedTuple):
@@ -115,7 +130,7 @@ def served(policy: Policy, case: Case, python: bool = False) -> Run:
     horizon = case.requests[-1].step + 40.0 * len(case.requests)
     try:
         with np.errstate(divide="raise"):  # as it does compiled
-            trace = simulate(case.workload(), SYSTEM, policy, record_entries=True, horizon=horizon,
+            trace = simulate(case.workload(), SYSTEMS[case.memory], policy, record_entries=True, horizon=horizon,
                              router=policies.RoundRobin(), python=python)  # fmt: skip
     except PolicyBreach as breach:
         return Run(case, None, str(breach))
@@ -168,7 +183,7 @@ def full_batches(run: Run) -> str:
     for k, start in enumerate(its["start"]):
         entries = range(at, at + int(its["entries"][k]))
         tokens = int(its["prefill"][k] + its["decodes"][k])
-        room, loadable = MEMORY, 0
+        room, loadable = run.case.memory, 0
         there = [r for r in range(len(given)) if q["arrival"][r] <= start and not q["finished"][r] <= start]
         for r in there:  # those that run hold what they were announced to need
             if q["admitted"][r] < start:
@@ -270,17 +285,18 @@ def fair(run: Run) -> str:
     """Two clients that wait differ by at most 2U* in service, and nobody gets more than 2U* beyond one that waits."""
     if run.trace is None or run.trace.requests["preemptions"].any():
         return ""
+    setting = SETTINGS[run.case.memory]
     charged = [
-        sum(SETTING.h(s.prompt, s.output) for s in run.case.requests if s.client == u) for u in range(CLIENTS)
+        sum(setting.h(s.prompt, s.output) for s in run.case.requests if s.client == u) for u in range(CLIENTS)
     ]
-    if max(charged) <= 2 * SETTING.bound:
+    if max(charged) <= 2 * setting.bound:
         return ""  # nobody asked for so much
-    windows = _Seen(SETTING).of(run.trace)
+    windows = _Seen(setting).of(run.trace)
     worst = max(windows.both, windows.anyone)
     if worst <= 1:
         return ""
     who = "a client that waits" if windows.both >= windows.anyone else "anybody beyond one that waits"
-    return f"service of {who} differs by {float(worst):.3g} times 2U*, U* = {SETTING.bound} (tokens, outputs double)"
+    return f"service of {who} differs by {float(worst):.3g} times 2U*, U* = {setting.bound} (tokens, outputs double)"
 
 
 def overtaken(trace: Trace) -> int:
@@ -347,9 +363,10 @@ PROPERTIES = (
 
 def exhaustive(depth: int, least: int = 1) -> Iterator[Case]:
     """All patterns of up to `depth` requests: four shapes, two clients, up to two steps apart; client 0 is first."""
-    later = list(itertools.product((0, 1, 2), (0, 1), SHAPES))
+    shapes = SHAPES[SMALL]
+    later = list(itertools.product((0, 1, 2), (0, 1), shapes))
     for n in range(least, depth + 1):
-        for first in SHAPES:
+        for first in shapes:
             for rest in itertools.product(later, repeat=n - 1):
                 step, sent = 0, [Sent(0, 0, *first)]
                 for pause, client, shape in rest:
@@ -358,33 +375,41 @@ def exhaustive(depth: int, least: int = 1) -> Iterator[Case]:
                 yield Case(tuple(sent))
 
 
-def phases(count: int) -> Iterator[Case]:
+def phases(count: int, memory: int = SMALL, clients: tuple[int, int] = (0, 1)) -> Iterator[Case]:
     """Two phases, or three with a request of its own first: a client sends many of one shape, at once or far apart."""
-    kinds = list(itertools.product((0, 1), SHAPES, (0, 1, MEMORY + 2)))
+    kinds = list(itertools.product(clients, SHAPES[memory], (0, 1, memory + 2)))
     for (u, shape, pause), (v, other, then) in itertools.product(kinds, repeat=2):
-        if u != 0:
+        if u != clients[0]:
             continue
         for together in (True, False):
             begin = 0 if together else max(pause, 1) * count
             one = [Sent(pause * i, u, *shape) for i in range(count)]
             two = [Sent(begin + then * i, v, *other) for i in range(count)]
             three = [] if together else [Sent(begin, u, *shape)] * count
-            yield Case(tuple(sorted([*one, *two, *three], key=lambda s: s.step)))
+            yield Case(tuple(sorted([*one, *two, *three], key=lambda s: s.step)), memory)
 
 
 def trios() -> Iterator[Case]:
     """Two requests of client 0, one of 1 and, a step or two later, one of 2, who finds both of them waiting."""
-    for shapes in itertools.product(SHAPES, repeat=4):
+    for shapes in itertools.product(SHAPES[SMALL], repeat=4):
         for step in (1, 2):
             who = ((0, 0), (0, 0), (0, 1), (step, 2))
             yield Case(tuple(Sent(*w, *shape) for w, shape in zip(who, shapes, strict=True)))
 
 
+def quartets() -> Iterator[Case]:
+    """Four clients under all their names: two are served, and then the two others and the first come at once."""
+    for a, b, c, d in itertools.permutations(range(CLIENTS)):
+        for step, early, late in itertools.product((0, 2, LARGE + 2), SHAPES[LARGE], SHAPES[LARGE]):
+            first = [Sent(0, u, *early) for u in (a, b)]
+            then = [Sent(step, u, *late) for u in (c, c, d)]
+            yield Case((*first, *then, Sent(step, a, *early)), LARGE)
+
+
 def rehearsal() -> Iterator[Case]:
     """Patterns to be served interpreted, where an index beyond an array raises: all small ones, some long ones."""
-    return itertools.chain(
-        exhaustive(2), trios(), phases(PHASES[0]), itertools.islice(phases(PHASES[-1]), 0, None, 8)
-    )
+    some = itertools.islice(itertools.chain(quartets(), phases(PHASES[-1])), 0, None, 7)
+    return itertools.chain(exhaustive(2), trios(), phases(PHASES[0]), some)
 
 
 # -- the search
@@ -437,18 +462,20 @@ def smallest(
     return case
 
 
-def _variants(case: Case) -> Iterable[Case]:
+def _variants(case: Case) -> Iterator[Case]:
     sent = case.requests
     for length in sorted({len(sent) // 2, len(sent) // 4, 1}, reverse=True):
         for i in range(0, len(sent), length) if 0 < length < len(sent) else ():
-            yield Case(sent[:i] + sent[i + length :])
+            yield replace(case, requests=sent[:i] + sent[i + length :])
     for i, s in enumerate(sent):
-        shapes = {*SHAPES, (1, s.output), (s.prompt, 1), (s.prompt, max(s.output - 1, 1))}
+        before, after = sent[:i], sent[i + 1 :]
+        shapes = {*SHAPES[case.memory], (1, s.output), (s.prompt, 1), (s.prompt, max(s.output - 1, 1))}
         for prompt, output in sorted(shapes - {(s.prompt, s.output)}):
-            yield Case((*sent[:i], s._replace(prompt=prompt, output=output), *sent[i + 1 :]))
+            yield replace(case, requests=(*before, s._replace(prompt=prompt, output=output), *after))
         if s.step > (sent[i - 1].step if i else 0):
-            yield Case((*sent[:i], s._replace(step=s.step - 1), *sent[i + 1 :]))
-            yield Case((*sent[:i], *(t._replace(step=t.step - 1) for t in sent[i:])))
+            earlier = s._replace(step=s.step - 1)
+            yield replace(case, requests=(*before, earlier, *after))
+            yield replace(case, requests=(*before, earlier, *(t._replace(step=t.step - 1) for t in after)))
 
 
 def _events(run: Run) -> int:
@@ -465,7 +492,8 @@ def _events(run: Run) -> int:
 
 def _grown(serve: Serve, grows: Callable[[Trace], int]) -> Callable[[Run], str]:
     def broken(run: Run) -> str:
-        if run.trace is None or len(run.case.requests) < PHASES[-1]:
+        # on the large engine what is bounded still grows at this length
+        if run.trace is None or len(run.case.requests) < PHASES[-1] or run.case.memory != SMALL:
             return ""
         value, half = grows(run.trace), serve(run.case.halved())
         if half.trace is None or value < 5 or value < 1.5 * grows(half.trace):
@@ -504,8 +532,11 @@ def proved_by(policy: Policy) -> dict[str, str]:
 
 def patterns(depth: int) -> tuple[int, Iterator[Case]]:
     """How many patterns there are, and all of them: small ones, long ones, then those of more than three requests."""
-    long = [*trios(), *itertools.chain.from_iterable(map(phases, PHASES))]
-    count = sum(len(SHAPES) * (6 * len(SHAPES)) ** (n - 1) for n in range(1, depth + 1)) + len(long)
+    long = [*trios(), *quartets(), *itertools.chain.from_iterable(map(phases, PHASES))]
+    others = itertools.chain.from_iterable(phases(PHASES[-1], memory, clients=(3, 2)) for memory in SHAPES)
+    long += itertools.islice(others, 0, None, 5)
+    shapes = len(SHAPES[SMALL])
+    count = sum(shapes * (6 * shapes) ** (n - 1) for n in range(1, depth + 1)) + len(long)
     return count, itertools.chain(exhaustive(min(depth, 3)), long, exhaustive(depth, least=4))
 
 
