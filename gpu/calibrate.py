@@ -23,7 +23,7 @@ from queueing.models.iteration_time import Affine, Combined, IterationTime, Load
 from queueing.serving import Work
 from queueing.tabular import replacing
 
-__all__ = ["Calibrated", "Mix", "calibrate", "measure", "mixes", "write_table"]
+__all__ = ["Calibrated", "Mix", "calibrate", "fitted", "measure", "mixes", "one_round", "write_table"]
 
 Floats = NDArray[np.float64]
 
@@ -159,15 +159,27 @@ def calibrate(
     """
     if len(chosen) < 24:
         raise ValueError(f"{len(chosen)} mixes do not tell a law from another; time at least 24")
+    total = repeats * len(chosen)
+    rounds: list[Floats] = []
+    for k in range(repeats):
+        before = k * len(chosen)
+        tick = None if progress is None else lambda done, _, before=before: progress(before + done, total)
+        rounds.append(one_round(engine, chosen, tick))
+    return fitted(chosen, np.median(rounds, axis=0))
+
+
+def one_round(
+    engine: TorchEngine, chosen: Sequence[Mix], progress: Callable[[int, int], None] | None = None
+) -> Floats:
+    """Seconds of every mix, each executed once, after one execution that is not counted."""
     engine.clock.start(0.0)
     measure(engine, max(chosen, key=lambda mix: mix.tokens))  # workspaces and compilation are not to be timed
-    seconds = np.zeros((repeats, len(chosen)))
-    for k in range(repeats):
-        for i, mix in enumerate(chosen):
-            seconds[k, i] = measure(engine, mix)
-            if progress is not None:
-                progress(k * len(chosen) + i + 1, seconds.size)
-    return fitted(chosen, np.median(seconds, axis=0))
+    seconds = np.zeros(len(chosen))
+    for i, mix in enumerate(chosen):
+        seconds[i] = measure(engine, mix)
+        if progress is not None:
+            progress(i + 1, len(chosen))
+    return seconds
 
 
 def fitted(chosen: Sequence[Mix], seconds: Floats) -> Calibrated:
