@@ -408,7 +408,8 @@ def print_findings(policy: Policy, records: Sequence[Mapping[str, Any]]) -> None
     for r in records:
         if r["requests"]:
             files = "; " + ", ".join(r["files"]) if r["files"] else ""
-            typer.echo(f"{r['property']}: (step, client, prompt, output) {r['requests']}{files}")
+            what = f"{r['memory']} tokens of memory, (step, client, prompt, output) {r['requests']}"
+            typer.echo(f"{r['property']}: {what}{files}")
 
 
 def finding_record(policy: Policy, finding: Finding, out: Path) -> dict[str, Any]:
@@ -427,6 +428,7 @@ def finding_record(policy: Policy, finding: Finding, out: Path) -> dict[str, Any
         "verdict": finding.verdict,
         "reason": finding.reason,
         "events": finding.events,
+        "memory": None if finding.case is None else finding.case.memory,
         "requests": [] if finding.case is None else [list(sent) for sent in finding.case.requests],
         "files": [str(path) for path in files],
     }

@@ -414,6 +414,7 @@ def test_a_breach_of_the_contract_is_an_exit_code(tmp_path: Path, capsys: pytest
     assert stopped.value.code == 1
     records = {r["property"]: r for r in json.loads(capsys.readouterr().out)}
     assert records["contract"]["verdict"] == "broken"
+    assert records["contract"]["memory"] == 6
     assert records["vtc"]["verdict"] == "not examined"
 
 
