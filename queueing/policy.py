@@ -62,6 +62,7 @@ __all__ = [
     "STRICT_SPF",
     "Batch",
     "Facts",
+    "HasBody",
     "NoMemory",
     "NodeLoads",
     "Order",
@@ -157,7 +158,7 @@ def route(function: Callable[..., int]) -> Plan:
     return Plan(function)
 
 
-class _HasBody:
+class HasBody:
     """A frozen dataclass of numbers with exactly one function that runs compiled."""
 
     __slots__ = ()
@@ -168,7 +169,7 @@ class _HasBody:
         plans = [value for name, value in vars(cls).items() if isinstance(value, Plan) and name != "body"]
         if len(plans) > 1:
             raise TypeError(
-                f"{cls.__name__} marks {len(plans)} functions with @plan or @route; mark exactly one"
+                f"{cls.__name__} marks {len(plans)} functions as its body; mark exactly one"
             )
         if plans:
             cls.body = plans[0]
@@ -195,7 +196,7 @@ class NodeLoads(NamedTuple):
     work: Ints  # outstanding tokens it knows of: prompt tokens left, and announced output tokens left
 
 
-class Router(_HasBody):
+class Router(HasBody):
     """Base of every router: `route(p, i, draws, loads)` names the node of the i-th request.
 
     `draws[i]` holds `draws_per_request` uniform numbers, drawn before the run from its seed.
@@ -209,7 +210,7 @@ class Router(_HasBody):
         return 0
 
 
-class Policy(_HasBody):
+class Policy(HasBody):
     """Base of every scheduler: a frozen dataclass of parameters with one function marked :func:`plan`.
 
     Inside the body, `p` has the fields of the dataclass: numbers, booleans, tuples of numbers as arrays, or the
