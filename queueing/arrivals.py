@@ -27,6 +27,7 @@ __all__ = [
     "Poisson",
     "Ramp",
     "SigmaRho",
+    "Superposed",
     "TraceArrivals",
     "burstiness",
 ]
@@ -133,21 +134,23 @@ class OnOff:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """Poisson process whose rate goes linearly from λ0 to λ1 in T seconds and stays at λ1.
+    """Arrivals whose rate goes linearly from λ0 to λ1 in T seconds and stays at λ1.
 
-    Expected arrivals Λ(t) = λ0 t + (λ1 - λ0) t^2 / (2T) for t <= T, then linear; the times are Λ^{-1} of a Poisson
-    process of rate 1.
-    Args: start = λ0 >= 0 and end = λ1 > 0, requests per second; duration = T > 0, s.
+    Expected arrivals Λ(t) = λ0 t + (λ1 - λ0) t^2 / (2T) for t <= T, then linear; the times are Λ^{-1} of a renewal
+    process of rate 1 with Gamma intervals, which is Poisson for cv = 1.
+    Args: start = λ0 >= 0 and end = λ1 > 0, requests per second; duration = T > 0, s; cv > 0, of the intervals.
     """
 
     start: float
     end: float
     duration: float
+    cv: float = 1.0
 
     def __post_init__(self) -> None:
         _not_negative("the rate at the start", self.start)
         _positive("the rate at the end", self.end)
         _positive("the duration of the ramp", self.duration)
+        _positive("the coefficient of variation", self.cv)
 
     @property
     def rate(self) -> float:
@@ -161,12 +164,42 @@ class Ramp:
         return self.start * s + (self.end - self.start) * s**2 / (2 * self.duration) + self.end * (t - s)
 
     def times(self, n: int, rng: np.random.Generator) -> Floats:
-        """Λ^{-1} of sums of standard exponentials."""
-        y = np.cumsum(rng.standard_exponential(n))
+        """Λ^{-1} of sums of intervals of mean 1."""
+        y = (Poisson(1.0) if self.cv == 1 else Gamma(1.0, self.cv)).times(n, rng)
         on_ramp = np.minimum(y, self.duration * (self.start + self.end) / 2)
         slope = (self.end - self.start) / self.duration
         root = np.sqrt(np.maximum(self.start**2 + 2 * slope * on_ramp, 0.0))
         return np.minimum(2 * on_ramp / (self.start + root), self.duration) + (y - on_ramp) / self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Superposed:
+    """Several independent processes at once: their arrivals, merged in order of time.
+
+    Args: parts, at least one process.
+    Example: a floor of steady traffic with bursts on it
+        >>> Superposed((Deterministic(1500.0), Gamma(4900.0, cv=2.0))).rate
+        6400.0
+    """
+
+    parts: tuple[Arrivals, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if not self.parts:
+            raise ValueError("there is nothing to superpose; give at least one arrival process")
+
+    @property
+    def rate(self) -> float:
+        """Sum of the rates."""
+        return math.fsum(part.rate for part in self.parts)
+
+    def times(self, n: int, rng: np.random.Generator) -> Floats:
+        """First n of the merged times; each part draws from a stream of its own."""
+        drawn = [
+            part.times(n, stream) for part, stream in zip(self.parts, rng.spawn(len(self.parts)), strict=True)
+        ]
+        return np.sort(np.concatenate(drawn), kind="stable")[:n]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from queueing.arrivals import (
     Poisson,
     Ramp,
     SigmaRho,
+    Superposed,
     TraceArrivals,
     burstiness,
 )
@@ -46,6 +47,8 @@ PROCESSES: list[Arrivals] = [
     OnOff(Poisson(2.0), 3.0, 1.5),
     Ramp(0.0, 4.0, 10.0),
     Ramp(4.0, 1.0, 10.0),
+    Ramp(4.0, 1.0, 10.0, cv=2.0),
+    Superposed((Deterministic(1.0), Gamma(2.0, 2.0))),
     SigmaRho(5.0, 2.0, (1.0, 3.0, 0.5, 5.0) * 200),
     TraceArrivals(np.arange(700) / 3),
 ]
@@ -237,6 +240,28 @@ def test_ramp_is_poisson_in_its_own_clock(ramp: Ramp) -> None:
         assert rejected(np.diff(ramp.expected(steady[steady < ramp.duration])), exponential)
 
 
+def test_a_ramp_of_renewals_is_gamma_in_its_own_clock() -> None:
+    """Λ of the times has the Gamma intervals drawn for it; the Poisson ramp's are told apart (error 1e-6)."""
+    bursty, plain = Ramp(1.0, 4.0, 500.0, cv=2.0), Ramp(1.0, 4.0, 500.0)
+    own = np.diff(bursty.expected(bursty.times(20_000, np.random.default_rng(8))), prepend=0.0)
+    assert own == pytest.approx(intervals(Gamma(1.0, 2.0), 20_000, 8), abs=1e-6)
+    assert rejected(own, exponential)
+    assert not rejected(np.diff(plain.expected(plain.times(20_000, np.random.default_rng(8)))), exponential)
+
+
+def test_superposed_arrivals_are_those_of_the_parts() -> None:
+    parts = (Deterministic(1.0), Gamma(2.0, 2.0), Poisson(0.5))
+    merged = Superposed(parts).times(2000, np.random.default_rng(5))
+    streams = np.random.default_rng(5).spawn(3)
+    alone = [part.times(2000, stream) for part, stream in zip(parts, streams, strict=True)]
+    assert sum(int((t <= merged[-1]).sum()) for t in alone) == 2000
+    assert np.array_equal(np.sort(np.concatenate([t[t <= merged[-1]] for t in alone])), merged)
+    assert np.isin(np.arange(100.0), merged).all()  # the steady part is there whole
+    assert not np.isin(
+        np.arange(100.0), Superposed(parts[1:]).times(2000, np.random.default_rng(5))
+    ).any()  # control
+
+
 # -- envelopes
 
 costs = st.lists(st.integers(1, 20) | st.floats(0.01, 20.0), min_size=1, max_size=12)
@@ -294,6 +319,8 @@ def test_sigma_rho_bursts_and_then_keeps_the_rate() -> None:
         (lambda: Ramp(1.0, 0.0, 1.0), "at the end is 0.0"),
         (lambda: Ramp(-1.0, 1.0, 1.0), "at the start is -1.0"),
         (lambda: Ramp(1.0, 1.0, 0.0), "duration of the ramp is 0.0"),
+        (lambda: Ramp(1.0, 1.0, 1.0, cv=0.0), "variation is 0.0"),
+        (lambda: Superposed(()), "nothing to superpose"),
         (lambda: SigmaRho(1.0, 1.0, ()), "no costs"),
         (lambda: SigmaRho(1.0, 1.0, (1.0, 2.0)), "cost 1 is 2.0"),
         (lambda: SigmaRho(1.0, 1.0, (0.0,)), "cost 0 is 0.0"),
