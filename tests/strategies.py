@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from enum import IntEnum
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
@@ -10,6 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from queueing.models.iteration_time import Affine, Combined, IterationTime, Load, Roofline, Table, TileLaw
+from queueing.one_shot import Pool, Requests
 from queueing.policy import Policy, Router
 from queueing.system import System
 from queueing.trace import SKETCH_BINS, Trace
@@ -231,3 +233,26 @@ def _pressing(requests: list[tuple[int, int, float, int]], tile: int, seconds: f
         for p, d, (_, _, pace, jitter) in zip(prompt, output, requests, strict=True)
     ]
     return Workload(np.cumsum([0.0, *gaps[:-1]]), prompt, output)
+
+
+@st.composite
+def one_shot_runs(draw: st.DrawFn, *, min_requests: int = 1, max_requests: int = 12) -> tuple[Requests, Pool]:
+    """One-shot requests and a pool for them, on a coarse grid of times so that events coincide."""
+    n = draw(st.integers(min_requests, max_requests))
+    quarter = st.integers(0, 12).map(lambda q: q / 4)
+    gaps = draw(st.lists(quarter | st.just(0.0), min_size=n, max_size=n))
+    arrival = np.cumsum(gaps)
+    limits = draw(
+        st.lists(st.integers(1, 20).map(lambda q: q / 4) | st.just(math.inf), min_size=n, max_size=n)
+    )
+    kinds, configurations, largest = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    kind = draw(st.lists(st.integers(0, kinds - 1), min_size=n, max_size=n))
+    cells = configurations * kinds * largest
+    seconds = np.array(draw(st.lists(st.integers(1, 10), min_size=cells, max_size=cells))) / 4
+    servers = draw(st.integers(1, 3) | st.none())
+    switch = draw(st.lists(quarter, min_size=configurations, max_size=configurations)) if servers else None
+    failures = (
+        draw(st.lists(quarter | st.just(math.inf), min_size=servers, max_size=servers)) if servers else None
+    )
+    pool = Pool(seconds.reshape(configurations, kinds, largest), servers, switch=switch, failures=failures)
+    return Requests(arrival, arrival + np.array(limits), kind), pool
