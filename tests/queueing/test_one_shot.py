@@ -121,7 +121,7 @@ def test_the_accountant_sees_a_trace_that_was_altered() -> None:
     assert not trace.completed.all()
     for name, row, value in (
         ("batch", 0, 2), ("batch", 4, -1), ("dropped", 1, True), ("begin", 1, 0.05), ("end", 1, 0.9), ("server", 1, 0),
-        ("config", 1, 1), ("count", 1, 2), ("largest", 1, 0), ("loading", 1, 0.1), ("completed", 0, True),
+        ("config", 1, 1), ("count", 1, 2), ("largest", 1, 0), ("loading", 1, 0.1), ("completed", 2, True),
     ):  # fmt: skip
         column = getattr(trace, name).copy()
         if name == "config":
