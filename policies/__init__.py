@@ -6,7 +6,7 @@
 from policies.a_min import AMin
 from policies.admission import ANNOUNCED_LENGTH, CONTEXT_LIMIT, PEAK, WHOLE_PROMPT, Admission
 from policies.batching_switch import BatchingSwitch
-from policies.catalogue import named, names, router_named, router_names
+from policies.catalogue import named, names, one_shot_named, one_shot_names, router_named, router_names
 from policies.chunk_only import ChunkOnly
 from policies.counters import Lift, Predictor
 from policies.deficit_round_robin import DeficitRoundRobin
@@ -69,6 +69,8 @@ __all__ = [
     "Wait",
     "named",
     "names",
+    "one_shot_named",
+    "one_shot_names",
     "router_named",
     "router_names",
     "token_budget_for",

@@ -8,11 +8,12 @@ from enum import IntEnum
 from types import ModuleType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from queueing.one_shot import OneShotPolicy
 from queueing.policy import Policy, Router
 
-__all__ = ["classes", "named", "names", "router_named", "router_names"]
+__all__ = ["classes", "named", "names", "one_shot_named", "one_shot_names", "router_named", "router_names"]
 
-_Kind = TypeVar("_Kind", Policy, Router)
+_Kind = TypeVar("_Kind", Policy, Router, OneShotPolicy)
 
 
 def classes(kind: type[_Kind], package: ModuleType | None = None) -> dict[str, type[_Kind]]:
@@ -35,6 +36,11 @@ def names() -> tuple[str, ...]:
 def router_names() -> tuple[str, ...]:
     """Return the names of all routers."""
     return tuple(sorted(classes(Router)))
+
+
+def one_shot_names() -> tuple[str, ...]:
+    """Return the names of all policies of one-shot requests."""
+    return tuple(sorted(classes(OneShotPolicy)))
 
 
 def named(name: str, *parameters: str) -> Policy:
@@ -61,6 +67,11 @@ def router_named(name: str, *parameters: str) -> Router:
         PowerOfD(d=3)
     """
     return _build("router", classes(Router), name, parameters)
+
+
+def one_shot_named(name: str, *parameters: str) -> OneShotPolicy:
+    """Return the policy of one-shot requests called `name`, as :func:`named` does for policies of LLM requests."""
+    return _build("one-shot policy", classes(OneShotPolicy), name, parameters)
 
 
 def _build(kind: str, known: dict[str, type[Any]], name: str, parameters: tuple[str, ...]) -> Any:

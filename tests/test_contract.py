@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import policies
 from policies.admission import Admission
 from policies.catalogue import classes
+from queueing.one_shot import OneShotPolicy
 from queueing.policy import Policy, Router
 from queueing.refinement import lifecycle
 from queueing.system import System
@@ -65,13 +66,13 @@ def modules_unexported(exported: set[str]) -> list[str]:
         module = __import__(f"policies.{path.stem}", fromlist=["*"]) if path.stem != "__init__" else policies
         for name, value in vars(module).items():
             ours = isinstance(value, type) and value.__module__ == module.__name__
-            if ours and issubclass(value, Policy | Router) and name not in exported:
+            if ours and issubclass(value, Policy | Router | OneShotPolicy) and name not in exported:
                 found.append(name)
     return found
 
 
 def test_every_policy_and_router_has_a_page():
-    assert pages_missing({**POLICIES, **ROUTERS}) == []
+    assert pages_missing({**POLICIES, **ROUTERS, **classes(OneShotPolicy)}) == []
     assert pages_missing({"no_such_policy": Policy}) == ["no_such_policy"]  # control
 
 
