@@ -19,7 +19,7 @@ Ids = NDArray[np.uint32]  # unsigned, so that compiled code need not ask whether
 
 FUTURE, WAITING, RUNNING, FINISHED, REJECTED = 0, 1, 2, 3, 4  # Requests.phase
 IDLE, BUSY, HOLDING = 0, 1, 2  # Nodes.state
-DONE, LOG_FULL, QUEUE_FULL, BREACH, HELD, NOTHING = range(6)  # why compiled code returned
+DONE, LOG_FULL, QUEUE_FULL, BREACH, HELD, NOTHING, PLAN = range(7)  # why compiled code returned
 
 MEMBERSHIP, PROGRESS, CHUNK, MEMORY, BUDGET, PLACES, PREEMPTION, RESERVATION, DURATION = range(1, 10)
 ROUTING, COUNTING = 10, 11

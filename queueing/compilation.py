@@ -22,7 +22,7 @@ import numba
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-__all__ = ["compiled", "fingerprint", "has_file", "interpreted", "kernel", "loop", "specialised"]
+__all__ = ["compiled", "fingerprint", "has_file", "interpreted", "kernel", "loop"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -44,11 +44,6 @@ def kernel(function: _F) -> _F:
     dispatcher._compile_for_args = lambda *_, **__: interpreted(function)  # noqa: SLF001
     _keep(dispatcher)
     return cast("_F", dispatcher)
-
-
-def specialised(function: _F) -> _F:
-    """A :func:`kernel` that takes functions as arguments: compiled anew into each loop, and kept on disk with it."""
-    return cast("_F", njit(function, **_OPTIONS))
 
 
 def compiled(function: Callable[..., Any]) -> Any:

@@ -53,6 +53,7 @@ from queueing.books import (
     NOBODY,
     NODE,
     PLACES,
+    PLAN,
     PREEMPTION,
     PROGRESS,
     QUEUE_FULL,
@@ -67,7 +68,7 @@ from queueing.books import (
     STAMP,
     WAITING,
 )
-from queueing.compilation import kernel, specialised
+from queueing.compilation import kernel
 from queueing.models.iteration_time import Load
 from queueing.policy import NodeLoads
 from queueing.trace import gap_bin
@@ -385,26 +386,32 @@ def record(k, now, seconds, tokens, decodes, context, batch, b, limits):
         b.cursor[ROW_ENTRIES] = at
 
 
-@specialised
-def begin(k, more, plan, p, memory, b, limits):
-    """Let the policy of idle node `k` plan a batch now, check it, and give it its KV blocks; the desk then holds it.
+@kernel
+def ready(k, b, limits):
+    """Clear the desk of idle node `k` for a plan; or what stops the loop."""
+    width = b.desks.request.shape[1]
+    if b.cursor[ROWS] == b.log.start.size:
+        return LOG_FULL
+    if limits.record_entries and b.cursor[ROW_ENTRIES] + 2 * width > b.entries.request.size:
+        return LOG_FULL
+    if not make_room(k, b, b.nodes.running[k]):
+        return QUEUE_FULL
+    b.count[k, :] = 0
+    b.count[k, FREE] = b.nodes.free[k]
+    b.nodes.hold[k] = math.nan
+    return PLAN
+
+
+@kernel
+def granted(k, more, b, limits):
+    """Check what the policy put on the desk of idle node `k`, and give it its KV blocks.
 
     Returns (code, tokens, decodes, context, chunks): DONE with a batch to execute, HELD where the policy holds, or what
     stops the loop.
     """
     now = b.nodes.clock[k]
     width = b.desks.request.shape[1]
-    if b.cursor[ROWS] == b.log.start.size:
-        return LOG_FULL, 0, 0, 0, 0
-    if limits.record_entries and b.cursor[ROW_ENTRIES] + 2 * width > b.entries.request.size:
-        return LOG_FULL, 0, 0, 0, 0
-    if not make_room(k, b, b.nodes.running[k]):
-        return QUEUE_FULL, 0, 0, 0, 0
-    b.count[k, :] = 0
-    b.count[k, FREE] = b.nodes.free[k]
-    b.nodes.hold[k] = math.nan
     batch = desk(k, b)
-    plan(p, memory, look(k, b, limits), batch)
     entries = batch.count[ENTRIES]
     if not (0 <= entries <= width and 0 <= batch.count[VICTIMS] <= width):
         return breach(b, COUNTING, k, b.nodes.iterations[k], NOBODY, width, entries), 0, 0, 0, 0
@@ -438,36 +445,22 @@ def launch(k, seconds, tokens, decodes, context, b, limits):
     return DONE
 
 
-@specialised
-def advance(k, until, more, plan, p, memory, law, law_p, b, limits):
-    """Run node `k` up to time `until`: finish what ends by then, start what starts before."""
-    while True:
-        if b.nodes.state[k] != IDLE:
-            if b.nodes.state[k] == HOLDING and math.isinf(b.nodes.until[k]) and not more:
-                return breach(b, PROGRESS, k, b.nodes.iterations[k], NOBODY, 0, 0)
-            if b.nodes.until[k] > until:
-                return DONE
-            if b.nodes.state[k] == BUSY:
-                commit(k, desk(k, b), b, limits)
-            else:
-                b.nodes.clock[k] = b.nodes.until[k]
-                b.nodes.state[k] = IDLE
-        if b.nodes.clock[k] >= until or b.nodes.unfinished[k] == 0:
+@kernel
+def settle(k, until, more, b, limits):
+    """Finish what node `k` ends by time `until`; PLAN if it may then start a batch before that, DONE if it may not."""
+    if b.nodes.state[k] != IDLE:
+        if b.nodes.state[k] == HOLDING and math.isinf(b.nodes.until[k]) and not more:
+            return breach(b, PROGRESS, k, b.nodes.iterations[k], NOBODY, 0, 0)
+        if b.nodes.until[k] > until:
             return DONE
-        code, tokens, decodes, context, chunks = begin(k, more, plan, p, memory, b, limits)
-        if code == HELD:
-            b.cursor[HOLDS] += 1
-            if b.cursor[HOLDS] % HOLDS_AT_ONCE == 0:
-                return LOG_FULL
-            continue
-        if code != DONE:
-            return code
-        seconds = law(
-            law_p, Load(tokens, decodes, context, b.desks.chunk[k, :chunks], b.desks.history[k, :chunks])
-        )
-        code = launch(k, seconds, tokens, decodes, context, b, limits)
-        if code != DONE:
-            return code
+        if b.nodes.state[k] == BUSY:
+            commit(k, desk(k, b), b, limits)
+        else:
+            b.nodes.clock[k] = b.nodes.until[k]
+            b.nodes.state[k] = IDLE
+    if b.nodes.clock[k] >= until or b.nodes.unfinished[k] == 0:
+        return DONE
+    return ready(k, b, limits)
 
 
 def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
@@ -482,9 +475,26 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
             until = min(b.source.arrival[i], limits.horizon)
         for k in range(count):
             memory = memory_of(memories, k)
-            code = advance(k, until, more, plan, p, memory, law, law_p, b, limits)
-            if code != DONE:
-                return code
+            while True:
+                code = settle(k, until, more, b, limits)
+                if code == DONE:
+                    break
+                if code != PLAN:
+                    return code
+                plan(p, memory, look(k, b, limits), desk(k, b))
+                code, tokens, decodes, context, chunks = granted(k, more, b, limits)
+                if code == HELD:
+                    b.cursor[HOLDS] += 1
+                    if b.cursor[HOLDS] % HOLDS_AT_ONCE == 0:
+                        return LOG_FULL
+                    continue
+                if code != DONE:
+                    return code
+                chunk, history = b.desks.chunk[k, :chunks], b.desks.history[k, :chunks]
+                seconds = law(law_p, Load(tokens, decodes, context, chunk, history))
+                code = launch(k, seconds, tokens, decodes, context, b, limits)
+                if code != DONE:
+                    return code
         if not more or b.source.arrival[i] >= limits.horizon:
             return DONE
         k = 0

@@ -31,10 +31,11 @@ from queueing.books import (
     LOG_FULL,
     NEXT,
     NOTHING,
+    PLAN,
     QUEUE_FULL,
 )
 from queueing.compilation import interpreted, loop
-from queueing.loop import begin, commit, deliver, desk, launch, make_room, memory_of
+from queueing.loop import commit, deliver, desk, granted, launch, look, make_room, memory_of, ready
 from queueing.models.iteration_time import Load
 from queueing.policy import Policy
 from queueing.run import Run
@@ -60,7 +61,11 @@ def open_batch(plan, p, memories, b, limits, due, delivered, more):
         b.cursor[NEXT] += 1
     if b.nodes.unfinished[0] == 0:
         return NOTHING, 0, 0, 0, 0
-    return begin(0, more, plan, p, memory_of(memories, 0), b, limits)
+    code = ready(0, b, limits)
+    if code != PLAN:
+        return code, 0, 0, 0, 0
+    plan(p, memory_of(memories, 0), look(0, b, limits), desk(0, b))
+    return granted(0, more, b, limits)
 
 
 def close_batch(seconds, tokens, decodes, context, b, limits):
