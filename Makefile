@@ -71,6 +71,7 @@ bench: $(VENV)/.test ## speed of the simulator, the capacity programs and fair s
 	$(BIN)/python benchmarks/simulator.py --json
 	$(BIN)/python benchmarks/capacity.py --json
 	$(BIN)/python benchmarks/fairness.py --json
+	$(BIN)/python benchmarks/one_shot.py --json
 
 docs: $(VENV)/.docs ## the documentation, warnings as errors, into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
