@@ -8,20 +8,27 @@ from policies.admission import ANNOUNCED_LENGTH, CONTEXT_LIMIT, PEAK, WHOLE_PROM
 from policies.batching_switch import BatchingSwitch
 from policies.catalogue import named, names, one_shot_named, one_shot_names, router_named, router_names
 from policies.chunk_only import ChunkOnly
+from policies.clipper import Clipper
 from policies.counters import Lift, Predictor
 from policies.deficit_round_robin import DeficitRoundRobin
 from policies.faster_transformer import FasterTransformer
 from policies.fcfs import Fcfs
 from policies.gittins import Gittins
 from policies.hybrid_only import HybridOnly
+from policies.infaas import Infaas
+from policies.max_accuracy import MaxAccuracy
+from policies.max_batch import MaxBatch
 from policies.mc_sf import McSf
 from policies.nested_wait import NestedWait
 from policies.orca import Orca
 from policies.packing import Packing
+from policies.proteus import Proteus
 from policies.rad import Rad
 from policies.routing import JoinShortestQueue, LeastWork, PowerOfD, RoundRobin, UniformRandom
 from policies.sarathi import Sarathi, token_budget_for
+from policies.slackfit import SlackFit
 from policies.slai import Slai
+from policies.subnets import DROP_HEAD, RUN_FASTEST, NoneFits
 from policies.vllm import Vllm
 from policies.vtc import Vtc
 from policies.vtc_slai import VtcSlai
@@ -32,8 +39,10 @@ from queueing.policy import FIFO, SJF, SPF, STRICT_SPF, Order
 __all__ = [
     "ANNOUNCED_LENGTH",
     "CONTEXT_LIMIT",
+    "DROP_HEAD",
     "FIFO",
     "PEAK",
+    "RUN_FASTEST",
     "SJF",
     "SPF",
     "STRICT_SPF",
@@ -42,25 +51,32 @@ __all__ = [
     "Admission",
     "BatchingSwitch",
     "ChunkOnly",
+    "Clipper",
     "Cost",
     "DeficitRoundRobin",
     "FasterTransformer",
     "Fcfs",
     "Gittins",
     "HybridOnly",
+    "Infaas",
     "JoinShortestQueue",
     "LeastWork",
     "Lift",
+    "MaxAccuracy",
+    "MaxBatch",
     "McSf",
     "NestedWait",
+    "NoneFits",
     "Orca",
     "Order",
     "Packing",
     "PowerOfD",
     "Predictor",
+    "Proteus",
     "Rad",
     "RoundRobin",
     "Sarathi",
+    "SlackFit",
     "Slai",
     "UniformRandom",
     "Vllm",

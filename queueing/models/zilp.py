@@ -18,7 +18,9 @@ schedule has batches of consecutive queries, in order:
      so the batch still may run, and the others are as before.  Sums of indices rise, so this ends, without gaps.
   3. In a given order of batches each starts as soon as it may; so (free, worth) per prefix carries all that matters,
      and of two labels one that is free no earlier and worth no more may go.
-With two servers step 1 fails: a batch that starts earlier may end later.
+With two servers step 1 fails: a batch that starts earlier may end later.  Seven queries at 0, 1, ..., 6 with a limit
+of 3, a subnet worth 70 that takes 1 for one or two, and one worth 80 that takes 3 for one: the optimum is 540, with 2
+and 4 in a batch while 3 runs; batches of consecutive queries reach 530.
 
 Source: SuperServe, NSDI 2025 (arXiv 2312.16733), section 4, for the program; NP-hardness is its claim.  The latest
 arrival, the program without server indices, the dynamic program and its proof are our derivation.
@@ -135,12 +137,15 @@ class Offline:
                 raise ValueError(f"more than {self.servers} batches run at once")
         return total
 
-    def by_program(self) -> Optimum:
+    def by_program(self, *, consecutive: bool = False) -> Optimum:
         """Solve ZILP with HiGHS; the worth is counted in whole numbers from the schedule it returns.
 
+        Args: consecutive = only batches of consecutive queries, which on two servers may be worth less.
         Errors: ValueError if the instance is too large; RuntimeError if HiGHS proves no optimum.
         """
         columns = self._columns()
+        if consecutive:
+            columns = [c for c in columns if c.queries[-1] - c.queries[0] < len(c.queries)]
         if not columns:
             return Optimum(0, ())
         solved = self._solve(columns, integral=True)

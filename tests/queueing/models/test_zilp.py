@@ -74,6 +74,15 @@ def test_the_dynamic_program_says_where_its_argument_ends():
     assert falling.by_program().worth == 140  # the later query first
 
 
+def test_consecutive_batches_do_not_suffice_on_two_servers():
+    """The exchange needs that what starts earlier ends earlier; on one server the same queries lose nothing."""
+    o = Offline(tuple(range(7)), tuple(range(3, 10)), ((1, 1), (3, 9)), (70, 80), servers=2)
+    assert o.by_program().worth == 540
+    assert o.by_program(consecutive=True).worth == 530
+    one = dataclasses.replace(o, servers=1)
+    assert one.by_program().worth == one.by_program(consecutive=True).worth == one.by_order().worth
+
+
 @given(instances(most=4, servers=2))
 def test_more_is_never_less(o: Offline):
     """One server more, a longer limit, one subnet more: the optimum does not fall; the relaxation is above it."""

@@ -1,0 +1,308 @@
+"""Policies that choose a subnet: tables and choices against brute force, deadlines, the offline optimum."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies import (
+    DROP_HEAD,
+    RUN_FASTEST,
+    Clipper,
+    Infaas,
+    MaxAccuracy,
+    MaxBatch,
+    Proteus,
+    SlackFit,
+)
+from policies.proteus import placement
+from policies.slackfit import buckets
+from queueing.models.supernet import SLO, Frontier, ofa_resnet
+from queueing.models.zilp import Offline
+from queueing.one_shot import OneShotPolicy, OneShotTrace, Pool, Requests, metrics, serve
+
+POLICIES: tuple[OneShotPolicy, ...] = (
+    SlackFit(),
+    SlackFit(refit=True),
+    SlackFit(none_fits=RUN_FASTEST),
+    MaxBatch(),
+    MaxBatch(refit=True),
+    MaxAccuracy(),
+    Clipper(0),
+    Clipper(1),
+    Clipper(1, aimd=True),
+    Infaas(),
+    Infaas(accuracy=0.75),
+    Proteus(plan=(1,)),
+)
+ids = [policy.name for policy in POLICIES]
+
+
+@st.composite
+def frontiers(draw: st.DrawFn) -> Frontier:
+    """Frontiers with P1 and P2, on a coarse grid: latencies in whole seconds."""
+    k, b = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    base = sorted(draw(st.lists(st.integers(1, 4), min_size=k, max_size=k)))
+    step = sorted(draw(st.lists(st.integers(0, 3), min_size=k, max_size=k)))
+    accuracy = sorted(draw(st.lists(st.sampled_from([70, 73, 76, 80]), min_size=k, max_size=k, unique=True)))
+    table = np.array(base)[:, None] + np.array(step)[:, None] * np.arange(b)
+    return Frontier(np.array(accuracy) / 100, table)
+
+
+def pool_of(frontier: Frontier, servers: int = 1) -> Pool:
+    return Pool(frontier.seconds, servers, frontier.accuracy)
+
+
+@st.composite
+def queues(draw: st.DrawFn, most: int = 7) -> Requests:
+    """Requests with one limit, and half a second more, so that "ends before" on the grid is "ends at or before"."""
+    n = draw(st.integers(1, most))
+    gaps = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    return Requests.within(np.cumsum(gaps), draw(st.integers(2, 12)) + 0.5)
+
+
+def offline(requests: Requests, frontier: Frontier, servers: int = 1) -> Offline:
+    """The same in whole numbers; accuracy in hundredths."""
+    return Offline(
+        tuple(int(a) for a in requests.arrival),
+        tuple(int(d) for d in requests.deadline),
+        tuple(tuple(int(x) for x in row) for row in frontier.latency),
+        tuple(round(100 * x) for x in frontier.accuracy),
+        servers,
+    )
+
+
+def worth(trace: OneShotTrace) -> int:
+    met = metrics.attained(trace)
+    return round(100 * float(trace.pool.value[trace.config[trace.batch[met]]].sum()))
+
+
+@given(frontiers(), st.integers(1, 40))
+def test_buckets_are_the_brute_force_table(frontier: Frontier, number: int):
+    table = buckets(pool_of(frontier), number)
+    cells = [
+        (float(frontier.latency[k, b - 1]), b, float(frontier.accuracy[k]))
+        for k in range(len(frontier))
+        for b in range(1, frontier.largest_batch + 1)
+    ]
+    edges = np.linspace(min(c[0] for c in cells), max(c[0] for c in cells), number + 1)
+    expected: list[tuple[int, float]] = []
+    for e in range(number):
+        inside = [c for c in cells if edges[e] < c[0] <= edges[e + 1] or (e == 0 and c[0] == edges[0])]
+        if inside:
+            b = max(c[1] for c in inside)
+            expected.append((b, max(c[2] for c in inside if c[1] == b)))
+    found = [(int(b), float(frontier.accuracy[k])) for k, b in zip(table.subnet, table.batch, strict=True)]
+    assert found == expected
+    chosen = [frontier.latency[k, b - 1] for k, b in zip(table.subnet, table.batch, strict=True)]
+    assert (np.diff(chosen) > 0).all()  # so the last that fits has the largest latency that fits
+
+
+def first_batch(policy: OneShotPolicy, frontier: Frontier, slack: float) -> tuple[int, int] | None:
+    """(subnet, batch) with a full batch waiting and the same slack for all; None if nothing ran."""
+    most = frontier.largest_batch
+    trace = serve(Requests.within(np.zeros(most), slack), pool_of(frontier), policy)
+    return (int(trace.config[0]), int(trace.count[0])) if len(trace.begin) else None
+
+
+@given(frontiers(), st.integers(0, 16))
+@settings(max_examples=60)
+def test_each_choice_is_a_brute_force_argmax(frontier: Frontier, whole: int):
+    slack = whole + 0.5
+    fitting = [
+        (k, b)
+        for k in range(len(frontier))
+        for b in range(1, frontier.largest_batch + 1)
+        if frontier.latency[k, b - 1] < slack
+    ]
+    batch_first = max(fitting, key=lambda c: (c[1], frontier.accuracy[c[0]]), default=None)
+    accuracy_first = max(fitting, key=lambda c: (frontier.accuracy[c[0]], c[1]), default=None)
+    least = max((c for c in fitting if c[0] == 0), key=lambda c: c[1], default=None)
+    assert first_batch(MaxBatch(), frontier, slack) == batch_first
+    assert first_batch(MaxAccuracy(), frontier, slack) == accuracy_first
+    assert first_batch(Clipper(0), frontier, slack) == least
+    best = max((c for c in fitting if c[0] == len(frontier) - 1), key=lambda c: c[1], default=None)
+    assert first_batch(Clipper(99), frontier, slack) == best
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=ids)
+def test_what_fits_ends_in_time(policy: OneShotPolicy):
+    """With DROP_HEAD nothing that runs is late, and batches are prefixes of the queue; else something may be."""
+    if getattr(policy, "none_fits", DROP_HEAD) == RUN_FASTEST or getattr(policy, "aimd", False):
+        crowd = serve(Requests.within(np.zeros(40), 0.022), pool_of(ofa_resnet()), policy)
+        assert (crowd.finish > crowd.requests.deadline).any()  # control: the law is one of DROP_HEAD
+        return
+
+    @given(frontiers(), queues(), st.integers(1, 2), st.lists(st.integers(0, 3), min_size=7, max_size=7))
+    @settings(max_examples=50)
+    def law(frontier: Frontier, requests: Requests, servers: int, more: list[int]) -> None:
+        own = Requests(requests.arrival, requests.deadline + np.array(more[: len(requests)]))
+        trace = serve(own, pool_of(frontier, servers), policy)
+        assert (trace.served | trace.dropped).all()
+        assert metrics.attained(trace)[trace.served].all()
+        for b in range(len(trace.begin)):
+            members = np.flatnonzero(trace.batch == b)
+            waiting = (own.arrival <= trace.begin[b]) & (trace.served & (trace.start > trace.begin[b]))
+            last = max((own.deadline[r], r) for r in members)
+            assert all((own.deadline[r], r) > last for r in np.flatnonzero(waiting))
+
+    law()
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=ids)
+def test_no_policy_is_above_the_optimum(policy: OneShotPolicy):
+    @given(frontiers(), queues())
+    @settings(max_examples=60)
+    def law(frontier: Frontier, requests: Requests) -> None:
+        best = offline(requests, frontier).by_order().worth
+        assert worth(serve(requests, pool_of(frontier), policy)) <= best
+
+    law()
+
+
+def test_the_bound_is_sharp_and_would_be_broken():
+    """Control: with only one query SlackFit is optimal, and one more server lifts it above the optimum of one."""
+    frontier = Frontier([0.7, 0.8], [[2.0, 3.0], [4.0, 8.0]])
+    one = Requests.within([0.0], 4.5)
+    assert worth(serve(one, pool_of(frontier), SlackFit())) == offline(one, frontier).by_order().worth == 80
+    two = Requests.within([0.0, 1.0], 4.5)
+    assert (
+        worth(serve(two, pool_of(frontier, 2), SlackFit())) == 160 > offline(two, frontier).by_order().worth
+    )
+
+
+def test_two_servers_are_bounded_by_the_program():
+    @given(frontiers(), queues(most=4), st.sampled_from(POLICIES))
+    @settings(max_examples=40)
+    def law(frontier: Frontier, requests: Requests, policy: OneShotPolicy) -> None:
+        best = offline(requests, frontier, 2).by_program().worth
+        assert worth(serve(requests, pool_of(frontier, 2), policy)) <= best
+
+    law()
+
+
+@pytest.mark.parametrize("batch", [4, 8, 16])
+def test_myopia_costs_as_much_as_a_batch(batch: int):
+    """One query takes the accurate subnet; B that come just after miss: the ratio is acc_max/((B + 1)·acc_min)."""
+    low, high = 0.70, 0.80
+    frontier = Frontier(
+        [low, high], [[1.0 + 0.1 * b for b in range(batch)], [10.0 + b for b in range(batch)]]
+    )
+    requests = Requests.within([0.0, *[0.1] * batch], 10.05)
+    trace = serve(requests, pool_of(frontier), SlackFit())
+    attained = float(frontier.accuracy[trace.config[trace.batch[metrics.attained(trace)]]].sum())
+    best = Offline(
+        tuple(int(100 * a) for a in requests.arrival),
+        tuple(round(100 * d) for d in requests.deadline),
+        tuple(tuple(round(100 * x) for x in row) for row in frontier.latency),
+        (70, 80),
+    ).by_order()
+    assert best.worth == 70 * (batch + 1)
+    assert 100 * attained / best.worth == pytest.approx(high / ((batch + 1) * low))
+
+
+def test_refitting_uses_what_room_is_left():
+    """One query with the slack of a full batch: the bucket's subnet, or the most accurate that fits."""
+    frontier = ofa_resnet()
+    alone = Requests.within([0.0], SLO)
+    for cls in (SlackFit, MaxBatch):
+        kept, better = (serve(alone, pool_of(frontier), cls(refit=refit)) for refit in (False, True))
+        assert metrics.mean_value(better) == frontier.accuracy[-1]
+        assert metrics.mean_value(kept) < metrics.mean_value(better)
+
+
+def test_loading_uses_up_slack():
+    """A server that holds the small subnet stays with it where loading another would be too late."""
+    frontier = Frontier([0.7, 0.8], [[1.0, 2.0], [3.0, 6.0]])
+    requests = Requests([0.0, 5.0], [1.5, 9.5])
+    fast = serve(requests, Pool(frontier.seconds, 1, frontier.accuracy), SlackFit())
+    slow = serve(requests, Pool(frontier.seconds, 1, frontier.accuracy, switch=[2.0, 2.0]), SlackFit())
+    assert fast.config.tolist() == [0, 1]
+    assert slow.config.tolist() == [0, 0]
+
+
+def test_infaas_takes_the_cheapest_that_is_accurate_enough():
+    frontier = ofa_resnet()
+    alone = Requests.within([0.0], SLO)
+    for floor, k in ((0.0, 0), (0.7669, 1), (0.80, 4), (0.99, 4)):
+        assert serve(alone, pool_of(frontier), Infaas(accuracy=floor)).config.tolist() == [k]
+
+
+def test_additive_increase_multiplicative_decrease():
+    """Limit 1, 2, 3, ... while batches fit; a batch that does not fit runs late and lowers it by a tenth."""
+    frontier = Frontier([0.7], [[float(b) for b in range(1, 7)]])
+    steady = Requests(np.zeros(21), np.full(21, 1000.0))
+    trace = serve(steady, pool_of(frontier), Clipper(0, aimd=True))
+    assert trace.count.tolist() == [1, 2, 3, 4, 5, 6]
+    arrival = [*[0.0] * 6, *[7.0] * 4, *[12.0] * 7]
+    deadline = [*[100.0] * 6, *[9.5] * 4, *[100.0] * 7]
+    late = serve(Requests(arrival, deadline), pool_of(frontier), Clipper(0, aimd=True))
+    assert late.count.tolist() == [1, 2, 3, 4, 3, 4]  # 4 run though only 2 fit: the limit of 4 falls to 3.6
+    assert np.flatnonzero(~metrics.attained(late)).tolist() == [6, 7, 8, 9]
+
+
+@given(frontiers(), st.floats(0.05, 20.0), st.floats(0.5, 12.0), st.integers(1, 4))
+@settings(max_examples=40)
+def test_placement_is_the_best_of_all_counts(frontier: Frontier, rate: float, slo: float, servers: int):
+    pool = pool_of(frontier, servers)
+    sizes = np.arange(1, frontier.largest_batch + 1)
+    peak = np.where(frontier.latency <= slo, sizes / frontier.latency, 0.0).max(1)
+
+    def served(counts: tuple[int, ...]) -> float:
+        """Most accuracy per second: fill the most accurate servers first, for the rate is all that they share."""
+        left, total = rate, 0.0
+        for k in reversed(range(len(counts))):
+            y = min(left, peak[k] * counts[k])
+            left, total = left - y, total + y * float(frontier.accuracy[k])
+        return total
+
+    def splits(n: int, k: int) -> list[tuple[int, ...]]:
+        return [(n,)] if k == 1 else [(i, *rest) for i in range(n + 1) for rest in splits(n - i, k - 1)]
+
+    found = placement(pool, rate, slo)
+    assert sum(found) == servers
+    assert served(found) == pytest.approx(max(map(served, splits(servers, len(frontier)))), abs=1e-6)
+
+
+def test_proteus_follows_its_plan():
+    frontier = ofa_resnet()
+    pool = pool_of(frontier, 8)
+    policy = Proteus.planned(pool, (1000.0, 7500.0, 1000.0), SLO, period=1.0)
+    plan = np.array(policy.plan).reshape(-1, 8)
+    assert (plan[0] == 4).all()  # the most accurate carries 2000 per second
+    assert plan[1].mean() < 1
+    arrival = np.repeat(np.arange(30) / 10, 8)
+    trace = serve(Requests.within(arrival, SLO), pool, policy)
+    period = np.minimum(trace.begin.astype(int), 2)
+    assert (frontier.accuracy[trace.config] == frontier.accuracy[plan[period, trace.server]]).all()
+    still = Proteus(plan=(0, 4), servers=2)
+    assert set(serve(Requests.within(np.zeros(400), SLO), pool, still).config.tolist()) <= {0, 4}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SlackFit(buckets=0), "buckets"),
+        (lambda: SlackFit(none_fits=7), "none_fits"),  # pyright: ignore[reportArgumentType]
+        (lambda: Clipper(-1), "subnet"),
+        (lambda: Infaas(accuracy=75.0), "accuracy"),
+        (lambda: Proteus(plan=()), "plan"),
+        (lambda: Proteus(plan=(1, 2, 3), servers=2), "whole periods"),
+        (lambda: Proteus(period=0.0), "period"),
+        (lambda: placement(pool_of(ofa_resnet()), 0.0, SLO), "both > 0"),
+        (lambda: placement(Pool(ofa_resnet().seconds, None), 1.0, SLO), "number of servers"),
+    ],
+)
+def test_bad_parameters_are_one_sentence(make: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_every_policy_is_a_value():
+    for policy in POLICIES:
+        assert dataclasses.replace(policy) == policy
