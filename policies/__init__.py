@@ -19,6 +19,7 @@ from policies.infaas import Infaas
 from policies.max_accuracy import MaxAccuracy
 from policies.max_batch import MaxBatch
 from policies.mc_sf import McSf
+from policies.multi_buffer import MultiBuffer
 from policies.nested_wait import NestedWait
 from policies.orca import Orca
 from policies.packing import Packing
@@ -65,6 +66,7 @@ __all__ = [
     "MaxAccuracy",
     "MaxBatch",
     "McSf",
+    "MultiBuffer",
     "NestedWait",
     "NoneFits",
     "Orca",
