@@ -64,7 +64,8 @@ class SlackFit(OneShotPolicy):
                   subnet, and those that come just after find no server.  A longer limit or one server more can
                   lower what it attains.
     Args:
-        buckets: number of buckets; the paper gives none, 32 is ours.
+        buckets: number of buckets; the paper gives none, 8 is ours (docs/experiments/slackfit.md: more buckets make smaller
+            batches, and attainment falls under bursts).
         none_fits: what to do when no bucket fits; the paper does not say.
         refit: where fewer wait than the bucket's b, run them under the most accurate subnet that fits; the paper does
             not say, and the default runs the bucket's subnet.
@@ -72,7 +73,7 @@ class SlackFit(OneShotPolicy):
         edge]; l is the latency of the bucket's own batch, with loading if the server holds another subnet (ours).
     """
 
-    buckets: int = 32
+    buckets: int = 8
     none_fits: NoneFits = DROP_HEAD
     refit: bool = False
     by_deadline: ClassVar[bool] = True

@@ -59,9 +59,9 @@ class Profile(NamedTuple):
 def profile(pool: Pool) -> Profile:
     """Read the profile off a pool."""
     latency = np.maximum.accumulate(pool.seconds.max(axis=1), axis=1)
-    return Profile(
-        latency, np.lexsort((latency[:, 0], -pool.value)), int(np.lexsort((-pool.value, *latency.T[::-1]))[0])
-    )
+    best_first = np.lexsort((latency[:, 0], -pool.value))
+    fastest = np.lexsort((-pool.value, *latency.T[::-1]))[0]
+    return Profile(latency, best_first, int(fastest))
 
 
 @kernel
