@@ -37,7 +37,8 @@ SERVERS = 8
 STEADY, VARIABLE, CV2 = 1500.0, (2950.0, 4900.0, 5550.0), (2.0, 4.0, 8.0)
 FROM, UP_TO, SLOPES = 2500.0, (4800.0, 6800.0, 7800.0), (250.0, 500.0, 5000.0)  # /s, /s, /s²
 FAULTS, KILL_EVERY, ALIVE_TO = 3500.0, 12.0, 60.0  # /s, s, s
-DAY_RATE, DAY_SECONDS = 6400.0, 120.0
+DAY_RATE, DAY_SECONDS, FUNCTIONS = 6400.0, 120.0, 1000  # /s, s
+SUBNETS, SPEEDS = (5, 40), (1.0, 0.9, 0.8, 0.6)  # of the sensitivity; times over those of the calibration
 DELAYS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # s to load a subnet
 
 POLICIES: Mapping[str, OneShotPolicy] = {
@@ -152,7 +153,7 @@ def day(seeds: int, seconds: float) -> list[Requests]:
     drawn: list[Requests] = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        counts = synthetic_functions(1000, rng, swing=0.15, burst=0.5).thinned(DAY_RATE * seconds, rng)
+        counts = synthetic_functions(FUNCTIONS, rng, swing=0.15, burst=0.5).thinned(DAY_RATE * seconds, rng)
         drawn.append(Requests.within(counts.times(rng, minute=seconds / 1440)[0], SLO))
     return drawn
 
@@ -278,9 +279,9 @@ def sensitivity(seeds: int, seconds: float) -> Table:
     some = {f"SlackFit, {b} buckets": SlackFit(buckets=b) for b in (2, 4, 8, 16, 32, 64)}
     some |= {"MaxBatch": MaxBatch(), "MaxAccuracy": MaxAccuracy(), "INFaaS": Infaas()}
     table: Table = []
-    for subnets in (5, 40):
+    for subnets in SUBNETS:
         accuracy = tuple(np.linspace(low, high, subnets)) if subnets != 5 else tuple(ofa_resnet().accuracy)
-        for scale in (1.0, 0.9, 0.8, 0.6):
+        for scale in SPEEDS:
             pool = pool_of(ofa_resnet(accuracy, scale=scale))
             for name, policy in some.items():
                 runs = [serve(r, pool, policy) for r in requests]
