@@ -21,6 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linprog
 
 from queueing.proofs.certificate import Kind
 from queueing.proofs.claim import Claim
@@ -148,6 +149,25 @@ class Frontier:
         rate = np.arange(1, self.largest_batch + 1) / self.latency
         return servers * np.where(self.latency <= slo, rate, 0.0).max(1)
 
+    def fluid_worth(self, rate: float, slo: float, servers: int) -> float:
+        """Accuracy per second that no policy exceeds:  max Σ acc_k y_k  s.t.  Σ y_k/C_k <= 1,  Σ y_k <= rate,  y >= 0.
+
+        C_k = capacity.  Proof: a batch with a request in time takes at most `slo`, hence at least servers/C_k server
+        seconds per request; so of N requests with deadlines up to T, Y_k in time under k satisfy Σ Y_k/C_k <= T and
+        Σ Y_k <= N, and their worth is at most T·fluid_worth(N/T).  Our derivation.
+        Args: rate = requests per second, > 0; slo, s; servers.
+        """
+        if not 0 < rate < math.inf:
+            raise ValueError(f"{rate} requests per second; give a finite number > 0")
+        most = self.capacity(slo, servers)
+        can = most > 0
+        solved = linprog(
+            -self.accuracy[can],
+            A_ub=np.stack([1 / most[can], np.ones(can.sum())]),
+            b_ub=np.array([1.0, rate]),
+        )
+        return -float(solved.fun)
+
 
 def ofa_resnet(
     accuracy: Sequence[float] = OFA_RESNET,
@@ -242,6 +262,14 @@ class SupernetMemory:
 
 
 CLAIMS = (
+    Claim(
+        "supernet-fluid",
+        "No policy attains more accuracy per second than the linear program over the capacities of the subnets.",
+        "our derivation (proof at Frontier.fluid_worth)",
+        Kind.TESTED,
+        ("one limit for all; no failures; what is in time counts",),
+        where="tests/policies/test_slackfit.py::test_no_policy_is_above_the_fluid_bound",
+    ),
     Claim(
         "supernet-pareto",
         "Leaving out dominated subnets changes the value of no optimal schedule.",

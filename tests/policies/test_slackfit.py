@@ -186,15 +186,71 @@ def test_two_servers_are_bounded_by_the_program():
     law()
 
 
+@pytest.mark.parametrize("policy", POLICIES, ids=ids)
+def test_no_policy_is_above_the_fluid_bound(policy: OneShotPolicy):
+    """At light, full and double load; control: on twice the servers the bound of these is exceeded."""
+    frontier = ofa_resnet()
+    for rate in (1500.0, 6400.0, 16_000.0):
+        arrival = np.arange(2000) / rate
+        requests = Requests.within(arrival, SLO)
+        seconds = float(requests.deadline[-1])
+        bound = seconds * frontier.fluid_worth(len(arrival) / seconds, SLO, 8)
+        trace = serve(requests, pool_of(frontier, 8), policy)
+        attained = float(trace.pool.value[trace.config[trace.batch[metrics.attained(trace)]]].sum())
+        assert attained <= bound * (1 + 1e-9)
+    twice = serve(requests, pool_of(frontier, 16), Infaas())
+    assert 0.7382 * metrics.attained(twice).sum() > bound
+
+
+def test_slackfit_is_near_the_fluid_bound_under_even_load():
+    """6400/s evenly for a second: within 2 %, the first and the last limit included; MaxAccuracy is far from it."""
+    frontier = ofa_resnet()
+    requests = Requests.within(np.arange(6400) / 6400, SLO)
+    seconds = float(requests.deadline[-1])
+    bound = seconds * frontier.fluid_worth(6400 / seconds, SLO, 8)
+    share = []
+    for policy in (SlackFit(), MaxAccuracy()):
+        trace = serve(requests, pool_of(frontier, 8), policy)
+        share.append(
+            float(trace.pool.value[trace.config[trace.batch[metrics.attained(trace)]]].sum()) / bound
+        )
+    assert share[0] > 0.98
+    assert share[1] < 0.7
+
+
+def test_a_longer_limit_or_one_server_more_may_lower_slackfit():
+    """Anomalies of SlackFit; the optimum of the same instances does not fall."""
+
+    def both(arrival: list[int], slo: int, frontier: Frontier, servers: int) -> tuple[float, int]:
+        requests = Requests.within(np.array(arrival, float), slo + 0.5)
+        trace = serve(requests, pool_of(frontier, servers), SlackFit())
+        attained = float(trace.pool.value[trace.config[trace.batch[metrics.attained(trace)]]].sum())
+        best = dataclasses.replace(
+            offline(requests, frontier, servers), worth=tuple(round(1e4 * x) for x in frontier.accuracy)
+        )
+        return round(1e4 * attained), best.by_program().worth
+
+    two = Frontier([0.7745, 0.7956], [[4.0, 6.0, 8.0, 10.0], [4.0, 7.0, 10.0, 13.0]])
+    (short, best_short), (long, best_long) = both([0, 0], 7, two, 1), both([0, 0], 8, two, 1)
+    assert long < short
+    assert best_long >= best_short
+    three = Frontier(
+        [0.7752, 0.7942, 0.8], [[1.0, 2.0, 3.0, 4.0], [4.0, 6.0, 8.0, 10.0], [4.0, 7.0, 10.0, 13.0]]
+    )
+    (one, best_one), (more, best_more) = both([0, 1], 10, three, 1), both([0, 1], 10, three, 2)
+    assert more < one
+    assert best_more >= best_one
+
+
 @pytest.mark.parametrize("batch", [4, 8, 16])
 def test_myopia_costs_as_much_as_a_batch(batch: int):
-    """One query takes the accurate subnet; B that come just after miss: the ratio is acc_max/((B + 1)·acc_min)."""
+    """One query takes the accurate subnet; B that come just after miss: acc_max/((B + 1)·acc_min).  Fine buckets."""
     low, high = 0.70, 0.80
     frontier = Frontier(
         [low, high], [[1.0 + 0.1 * b for b in range(batch)], [10.0 + b for b in range(batch)]]
     )
     requests = Requests.within([0.0, *[0.1] * batch], 10.05)
-    trace = serve(requests, pool_of(frontier), SlackFit())
+    trace = serve(requests, pool_of(frontier), SlackFit(buckets=64))
     attained = float(frontier.accuracy[trace.config[trace.batch[metrics.attained(trace)]]].sum())
     best = Offline(
         tuple(int(100 * a) for a in requests.arrival),

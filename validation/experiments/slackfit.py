@@ -97,8 +97,17 @@ def figures(runs: Sequence[OneShotTrace]) -> dict[str, float]:
         "accuracy": worth,
         "accuracy low": worth_low,
         "accuracy high": worth_high,
+        "worth over fluid bound": float(np.mean([of_the_bound(run) for run in runs])),
         "requests per batch": float(np.mean([metrics.mean_batch(run) for run in runs])),
     }
+
+
+def of_the_bound(run: OneShotTrace) -> float:
+    """Accuracy attained over what no policy exceeds (:meth:`queueing.models.supernet.Frontier.fluid_worth`)."""
+    until_last = float(run.requests.deadline[-1])
+    frontier = Frontier(run.pool.value, run.pool.seconds[:, 0])
+    bound = frontier.fluid_worth(len(run.requests) / until_last, SLO, SERVERS)
+    return metrics.mean_value(run) * float(metrics.attained(run).sum()) / (until_last * bound)
 
 
 def grid(
@@ -199,7 +208,7 @@ def run(
     hard, all_cells = burst[VARIABLE[-1], CV2[-1]], list(burst.values())
     worst = min(all_cells, key=lambda cell: float(np.mean(cell["SlackFit"])))
     add(
-        "bursts: SlackFit's attainment, worst of 9 cells (limit 0.999)",
+        "bursts: SlackFit's attainment, worst of 9 cells on the calibrated hardware (limit 0.999)",
         0.999,
         over_seeds(worst["SlackFit"]),
         0.999,
@@ -207,18 +216,19 @@ def run(
     near = min(all_cells, key=lambda cell: over(cell["SlackFit"], cell["MaxAccuracy"])[0])
     gap = over(near["SlackFit"], near["MaxAccuracy"])
     add("bursts: attainment, SlackFit less MaxAccuracy, least of 9 cells (sign)", 0.0, gap, 0)
-    for name in ("SlackFit", "SlackFit, 32 buckets"):
-        gap = over(hard[name], hard["MaxBatch"])
-        add(f"bursts, 7050/s, CV² = 8: attainment, {name} less MaxBatch (sign)", 0.05, gap, 0)
     gap = over(hard["MaxBatch"], hard["MaxAccuracy"])
     add("bursts, 7050/s, CV² = 8: attainment, MaxBatch less MaxAccuracy (sign)", 0.0, gap, 0)
-
-    tables["speed, buckets, subnets"] = sensitivity(seeds, seconds)
+    swept = tables["speed, buckets, subnets"] = sensitivity(seeds, seconds)
+    for name, buckets in (("SlackFit", 8), ("SlackFit, 32 buckets", 32)):
+        mean, *ends = over(hard[name], hard["MaxBatch"])
+        ends += gaps(swept, f"SlackFit, {buckets} buckets", "MaxBatch")
+        quantity = f"bursts, 7050/s, CV² = 8: attainment, SlackFit with {buckets} buckets less MaxBatch"
+        add(f"{quantity} (sign; published about 0.05)", 0.0, (mean, min(ends), max(ends)), 0)
     progress(2, 6)
 
-    ends = [(t, s) for t in UP_TO for s in SLOPES]
+    corners = [(t, s) for t in UP_TO for s in SLOPES]
     ramps: dict[tuple[Any, ...], Callable[[int], Requests]] = {}
-    for top, slope in ends:
+    for top, slope in corners:
         length = (top - FROM) / slope
         process = Ramp(FROM, top, length, 8**0.5)
         total = length + seconds / 2
@@ -227,7 +237,7 @@ def run(
     tables["ramps"], ramped = grid(ramps, ("to (1/s)", "slope (1/s²)"), pool, seeds)
     worst = min(ramped.values(), key=lambda cell: float(np.mean(cell["SlackFit"])))
     add(
-        "ramps: SlackFit's attainment, worst of 9 cells (limit 0.991)",
+        "ramps: SlackFit's attainment, worst of 9 cells on the calibrated hardware (limit 0.991)",
         0.991,
         over_seeds(worst["SlackFit"]),
         0.991,
@@ -256,12 +266,15 @@ def run(
         Row("optimum: policies above it, programs that disagree", "1", 0.0, broken, broken, broken, law)
     )
     progress(6, 6)
+    room = frontier.fluid_worth(DAY_RATE, SLO, SERVERS) / DAY_RATE - frontier.accuracy[0]
     notes = [
-        "latencies are calibrated to 8000 and 2000 requests per second, not measured: levels are not comparable",
-        "the number of buckets is not published and decides the sign against MaxBatch: see the table",
+        "latencies are calibrated to 8000 and 2000 requests per second, not measured; so are all levels",
+        f"no policy gains more than {room:.4f} of accuracy on the smallest subnet at {DAY_RATE:g}/s (fluid bound)",
+        "against MaxBatch the interval is widened by speeds and numbers of subnets: their sign is open, and the number "
+        "of buckets, which is not published, decides more than either",
         "the trace of the paper is replaced by a synthetic one: magnitudes there are not testable here",
         "five fixed subnets, those whose accuracies the paper's text names",
-        "row 0 = a sign or a law; intervals are Student's over seeds, paired; the worst cell is picked after the fact",
+        "published 0 or 1 = a sign; intervals are Student's over seeds, paired; worst cells are picked after the fact",
     ]
     result = Result(NAME, time.perf_counter() - began, list(range(seeds)), versions(), rows, tables, notes)
     if out is not None:
@@ -287,6 +300,12 @@ def sensitivity(seeds: int, seconds: float) -> Table:
                 runs = [serve(r, pool, policy) for r in requests]
                 table.append({"subnets": subnets, "scale": scale, "policy": name, **figures(runs)})
     return table
+
+
+def gaps(table: Table, one: str, other: str) -> list[float]:
+    """Attainment of one policy less that of another, over every speed and number of subnets."""
+    met = {(e["subnets"], e["scale"], e["policy"]): e["attainment"] for e in table}
+    return [met[k, scale, one] - met[k, scale, other] for k in SUBNETS for scale in SPEEDS]
 
 
 def whole_day(days: Sequence[Requests], pool: Pool, tables: dict[str, Table]) -> list[Row]:
@@ -318,15 +337,15 @@ def whole_day(days: Sequence[Requests], pool: Pool, tables: dict[str, Table]) ->
     ratio = over_seeds([a / b for a, b in zip(met["SlackFit"], met[finest], strict=True)])
     gain = over(worth["SlackFit"], worth[rival])
     more = over(lost[0.1], lost[0.0])
-    sign = "reproduced" if gain[1] > 0 else "not testable here"
-    other = "reproduced" if ratio[1] > 1 else "not testable here"
     return [
         Row("day: SlackFit's attainment (synthetic trace)", "1", 0.99999, *over_seeds(met["SlackFit"]),
             "not testable here"),
-        Row(f"day: accuracy, SlackFit less {rival}, attainment no worse (sign)", "1", 0.0467, *gain, sign),
-        Row(f"day: attainment, SlackFit over {finest}, no less accurate (above 1)", "1", 2.85, *ratio, other),
-        Row("day: share missed, loading 0.1 s less loading 0 s (sign)", "1", None, *more,
-            "reproduced" if more[1] > 0 else "not testable here"),
+        Row(f"day: accuracy, SlackFit less {rival} (sign; published 0.0467)", "1", 0.0, *gain,
+            verdict_of(*gain[1:], 0)),
+        Row(f"day: attainment, SlackFit over {finest} (above 1; published 2.85)", "1", 1.0, *ratio,
+            verdict_of(*ratio[1:], 1)),
+        Row("day: share missed, loading 0.1 s less loading 0 s (sign; published: up to 75 times)", "1", 0.0, *more,
+            verdict_of(*more[1:], 0)),
     ]  # fmt: skip
 
 

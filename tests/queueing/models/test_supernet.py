@@ -66,6 +66,20 @@ def test_capacity_is_the_best_batch_within_the_limit(f: Frontier, slo: float, se
         assert rate == pytest.approx(servers * max((b / f.latency[k, b - 1] for b in fitting), default=0.0))
 
 
+@given(frontiers(), st.floats(0.05, 20.0), st.integers(1, 3))
+def test_fluid_worth_is_the_best_of_two_subnets(f: Frontier, rate: float, servers: int):
+    """Two constraints: some optimum mixes at most two subnets, or leaves some of the load or of the time."""
+    slo = 20.0
+    most, acc = f.capacity(slo, servers), f.accuracy
+    best = max(a * min(rate, c) for a, c in zip(acc, most, strict=True))
+    for j in range(len(f)):
+        for k in range(len(f)):
+            if most[j] > rate > most[k]:
+                share = (1 / rate - 1 / most[j]) / (1 / most[k] - 1 / most[j])  # of the load that k serves
+                best = max(best, rate * (share * acc[k] + (1 - share) * acc[j]))
+    assert f.fluid_worth(rate, slo, servers) == pytest.approx(best)
+
+
 def test_calibration_meets_both_capacities():
     f = ofa_resnet()
     assert f.accuracy.tolist() == list(OFA_RESNET)
@@ -100,6 +114,7 @@ def test_calibration_holds_for_every_form(power: float, fixed: float):
         (lambda: Frontier([0.7], [[1.0, 0.5]]), "faster for a batch of 2 than of 1"),
         (lambda: ofa_resnet().largest_within(0.001), "fastest subnet"),
         (lambda: ofa_resnet().capacity(SLO, 0), "0 servers"),
+        (lambda: ofa_resnet().fluid_worth(0.0, SLO, 8), "0.0 requests"),
         (lambda: ofa_resnet((0.8, 0.7)), "do not rise"),
         (lambda: ofa_resnet(rates=(2000.0, 8000.0)), "slopes"),
         (lambda: ofa_resnet(rates=(8000.0, 100.0)), "longer than"),
