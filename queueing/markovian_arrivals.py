@@ -81,6 +81,42 @@ class MarkovianArrivals:
             )
         return cls.mmpp([rate, 0.0], [[-1 / mean_on, 1 / mean_on], [1 / mean_off, -1 / mean_off]])
 
+    def scaled(self, factor: float) -> MarkovianArrivals:
+        """The same process on a clock that runs `factor` times as fast: rate times factor, the same correlations."""
+        _require_factor(factor)
+        return MarkovianArrivals(
+            _square("d0", factor * np.array(self.d0)), _square("d1", factor * np.array(self.d1))
+        )
+
+    def intensified(self, factor: float) -> MarkovianArrivals:
+        """Arrivals `factor` times as frequent in every phase, the silent moves of the phase as they are.
+
+        D1 times factor, the diagonal of D0 reset; how Multi-Buffer Serving gives a class or a buffer its share.  For an
+        MMPP and a factor below 1 this is thinning; otherwise the phase also moves with arrivals, and less often.
+        """
+        _require_factor(factor)
+        d0, d1 = np.array(self.d0), factor * np.array(self.d1)
+        silent = d0 - np.diag(np.diag(d0))
+        return MarkovianArrivals(
+            _square("d0", silent - np.diag((silent + d1).sum(axis=1))), _square("d1", d1)
+        )
+
+    def thinned(self, share: float) -> MarkovianArrivals:
+        """Each arrival kept with probability `share`, independently: D1 times share, the rest of it silent."""
+        if not 0 < share <= 1:
+            raise ValueError(f"a share of {share} of the arrivals; give a probability in (0, 1]")
+        d0, d1 = np.array(self.d0), np.array(self.d1)
+        return MarkovianArrivals(_square("d0", d0 + (1 - share) * d1), _square("d1", share * d1))
+
+    def superposed(self, other: MarkovianArrivals) -> MarkovianArrivals:
+        """Both processes at once, independent of each other: D0 and D1 are Kronecker sums, the phases pairs."""
+        mine, its = np.eye(len(self.d0)), np.eye(len(other.d0))
+        sums = [
+            np.kron(np.array(a), its) + np.kron(mine, np.array(b))
+            for a, b in ((self.d0, other.d0), (self.d1, other.d1))
+        ]
+        return MarkovianArrivals(_square("d0", sums[0]), _square("d1", sums[1]))
+
     @property
     def stationary(self) -> Floats:
         """pi, the stationary distribution of the phase."""
@@ -140,6 +176,11 @@ class MarkovianArrivals:
     def _interval_variance(self) -> float:
         phi, M, _ = self._embedded()
         return float(2 * phi @ M @ M.sum(axis=1)) - self.rate**-2
+
+
+def _require_factor(factor: float) -> None:
+    if not 0 < factor < math.inf:
+        raise ValueError(f"a factor of {factor}; give a finite number > 0")
 
 
 def _square(name: str, values: ArrayLike) -> Matrix:
