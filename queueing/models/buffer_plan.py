@@ -24,16 +24,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from queueing.arrivals import Poisson
 from queueing.compilation import loop
+from queueing.markovian_arrivals import MarkovianArrivals
+from queueing.models.buffer import Buffer
 from queueing.models.serverless import KILOBYTES, FunctionTime, Prices, largest_law, padding
 
-__all__ = ["BatchSizes", "BufferModel", "Limit", "Outcome", "Plan", "Service", "Setting"]
+__all__ = ["BatchSizes", "BufferModel", "Limit", "Outcome", "Plan", "Service", "Setting", "law_of"]
 
 Floats = NDArray[np.float64]
 GRID = 513  # points of the law of the wait
@@ -57,9 +60,26 @@ class BatchSizes(Protocol):
         ...
 
 
-Law = Callable[
-    [float, int, float], BatchSizes
-]  # (share of all requests, size, timeout) -> law of that buffer
+Law = Callable[[float, int, float], BatchSizes]  # (share of all requests, size, timeout) -> its law
+
+
+def law_of(arrivals: Poisson | MarkovianArrivals) -> Law:
+    """The law of a buffer that takes each of these arrivals with probability `share`, independently: thinned.
+
+    A thinned MAP is MAP(D0 + (1 - share)·D1, share·D1).
+    """
+
+    @cache
+    def thinned(share: float) -> Poisson | MarkovianArrivals:
+        if isinstance(arrivals, Poisson):
+            return Poisson(arrivals.rate * share)
+        d0, d1 = np.array(arrivals.d0), np.array(arrivals.d1)
+        return MarkovianArrivals((d0 + (1 - share) * d1).tolist(), (share * d1).tolist())
+
+    def law(share: float, size: int, timeout: float) -> Buffer:
+        return Buffer(thinned(share), size, timeout)
+
+    return law
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +176,8 @@ class BufferModel:
         self._kilobytes = service.kilobytes[lo : hi + 1]
         self.mean_kilobytes = float(self._f @ self._kilobytes)
         self._law = law
-        self._laws: dict[tuple[int, float], tuple[Floats, Floats, Floats]] = {}
+        self._laws: dict[tuple[int, float], tuple[BatchSizes, Floats]] = {}
+        self._joint: dict[tuple[int, float], tuple[Floats, Floats]] = {}
 
     @cached_property
     def _below(self) -> Floats:
@@ -174,31 +195,44 @@ class BufferModel:
         law = largest_law(self._f, table.shape[2])
         return np.einsum("kcb,cb->kb", table[:, self.lo : self.hi + 1], law)
 
-    def laws(self, size: int, timeout: float) -> tuple[Floats, Floats, Floats]:
-        """(sizes [B], seen [B], joint law of the wait on the grid [513, B]); kept, since memories share them."""
-        key = (size, timeout)
+    def sizes(self, setting: Setting) -> Floats:
+        """P(batch = j), [B]; kept, since memories share it."""
+        return self._kept(setting)[1]
+
+    def _kept(self, setting: Setting) -> tuple[BatchSizes, Floats]:
+        key = (setting.size, setting.timeout)
         if key not in self._laws:
-            law = self._law(self.share, size, timeout)
-            t = np.linspace(0.0, timeout, GRID)
-            t[-1] = np.nextafter(timeout, 0.0)  # who came first in a batch that times out waits exactly T
-            self._laws[key] = law.sizes, law.seen, np.ascontiguousarray(law.joint_wait(t))
+            law = self._law(self.share, *key)
+            self._laws[key] = law, law.sizes
         return self._laws[key]
+
+    def _waits(self, setting: Setting) -> tuple[Floats, Floats]:
+        """(seen [B], joint law of the wait on the grid [513, B])."""
+        key = (setting.size, setting.timeout)
+        if key not in self._joint:
+            law = self._kept(setting)[0]
+            t = np.linspace(0.0, setting.timeout, GRID)
+            t[-1] = np.nextafter(
+                setting.timeout, 0.0
+            )  # who came first in a batch that times out waits exactly T
+            self._joint[key] = law.seen, np.ascontiguousarray(law.joint_wait(t))
+        return self._joint[key]
 
     def cost(self, setting: Setting) -> float:
         """USD per request."""
-        sizes = self.laws(setting.size, setting.timeout)[0]
+        sizes = self.sizes(setting)
         return float(sizes @ self._cost[setting.memory, : len(sizes)]) / float(
             sizes @ np.arange(1, len(sizes) + 1)
         )
 
     def attained(self, setting: Setting, seconds: float | None = None) -> float:
         """P(latency <= seconds), or seconds per kilobyte as the limit says; by default those of the limit."""
-        sizes, seen, waits = self.laws(setting.size, setting.timeout)
+        seen, waits = self._waits(setting)
         s = self.limit.seconds if seconds is None else seconds
         until = s * (self._kilobytes if self.limit.per_kilobyte else np.ones(len(self._f)))
-        tau = self.service.seconds[setting.memory, self.lo : self.hi + 1, : len(sizes)]
+        tau = self.service.seconds[setting.memory, self.lo : self.hi + 1, : len(seen)]
         return float(
-            loop(within)(until, tau, self._f, self._below[:, : len(sizes)], seen, waits, setting.timeout)
+            loop(within)(until, tau, self._f, self._below[:, : len(seen)], seen, waits, setting.timeout)
         )
 
     def latency(self, setting: Setting, quantile: float | None = None) -> float:
@@ -213,7 +247,7 @@ class BufferModel:
 
     def outcome(self, setting: Setting) -> Outcome:
         """All figures of a setting."""
-        sizes = self.laws(setting.size, setting.timeout)[0]
+        sizes = self.sizes(setting)
         mean = float(sizes @ np.arange(1, len(sizes) + 1))
         over = padding(self._f, self._kilobytes, sizes)
         busy = float(sizes @ self._expected(self.service.seconds)[setting.memory, : len(sizes)]) / mean

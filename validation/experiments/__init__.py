@@ -11,6 +11,7 @@ MODULES = {
     "cpu-engine": "validation.experiments.cpu_engine",
     "edge": "validation.experiments.edge",
     "gpu-tables": "validation.experiments.gpu_tables",
+    "mbs": "validation.experiments.mbs",
     "slackfit": "validation.experiments.slackfit",
     "slai": "validation.experiments.slai",
     "vllm-run": "validation.experiments.vllm_run",
