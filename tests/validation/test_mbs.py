@@ -1,0 +1,98 @@
+"""The experiment `mbs`: its shape test, its verdicts, and that what it reports can be told from what it must not be."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from policies.buffer_tuner import Grid
+from queueing.models.buffer_plan import Limit, Service
+from queueing.models.serverless import PRICES
+from validation import experiments
+from validation.experiments import mbs
+
+
+def test_it_is_registered() -> None:
+    assert experiments.load(mbs.NAME) is mbs
+
+
+@pytest.mark.parametrize(
+    ("costs", "shaped"),
+    [
+        ([3.0, 2.0, 4.0], True),
+        ([5.0, 3.0, 2.0, 2.5], True),
+        ([1.0, 2.0, 3.0], False),
+        ([3.0, 2.0, 1.0], False),
+        ([3.0, 1.0, 4.0, 2.0], False),
+        ([3.0, 3.0, 1.0, 4.0], False),
+    ],
+)
+def test_a_u_has_its_least_strictly_inside(costs: list[float], shaped: bool) -> None:
+    assert mbs.u_shape(costs) == shaped
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same experiment with 4 memories, and a search that proposes at random."""
+    prices = PRICES["aws-100ms"]
+    monkeypatch.setattr(mbs, "service", lambda: Service(prices, (1024, 1536, 1792, 2560)))
+    monkeypatch.setattr(mbs, "cut_points", lambda *_: [{"excess": 0.0}])
+    monkeypatch.setattr(mbs, "day", lambda *_: [])
+    monkeypatch.setattr(mbs, "_day_rows", lambda hours: [])
+    found = {"grid": 2400, "allowed": 240, "evaluations": 17, "within 1 %": True}
+    monkeypatch.setattr(
+        mbs, "optimised", lambda *_: [{"method": m, **found} for m in ("bayes", "penalty", "random")]
+    )
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_say_what_was_found(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = mbs.run(quick=True, out=tmp_path)
+    assert result.rows[0].ours == 1.0  # the shape
+    by_published = {r.published: r for r in result.rows}
+    assert by_published[8.0].verdict == by_published[37.0].verdict == "differs"
+    for row in (by_published[8.0], by_published[37.0], by_published[3.0]):
+        assert (row.verdict == "reproduced") == (row.high >= (row.published or math.nan))
+    compared = result.tables["simulated"]
+    for row in compared:
+        assert row["cost"] == pytest.approx(row["cost, theory"], rel=0.05)
+        assert row["calls"] == pytest.approx(row["calls, theory"], rel=0.05)
+        assert (row["padding"] < 1e-9) == (row["n"] == 0)
+    for mix in {
+        r["mix"] for r in compared
+    }:  # common random numbers: seed by seed the best is cheaper than one buffer
+        some = [r for r in compared if r["mix"] == mix]
+        cost = {(r["n"], r["seed"]): r["cost"] for r in some}
+        best = next(r["n"] for r in some if r["best"])
+        assert all(cost[best, seed] < cost[1, seed] < cost[0, seed] * 1.001 for seed in range(10))
+    written = json.loads((tmp_path / "mbs.json").read_text())
+    assert [r["quantity"] for r in written["rows"]] == [r.quantity for r in result.rows]
+    assert {f.name for f in tmp_path.iterdir()} >= {"buffers.svg", "buffers.png", "search_and_day.svg"}
+
+
+def test_verdicts_of_the_search_follow_from_its_runs() -> None:
+    def rows(evaluations: float) -> list:
+        run = {
+            "grid": 2400,
+            "allowed": 240,
+            "evaluations": evaluations,
+            "within 1 %": math.isfinite(evaluations),
+        }
+        return mbs._search_rows([{"method": m, **run} for m in ("bayes", "penalty", "random")])
+
+    assert [rows(x)[0].verdict for x in (30, math.inf)] == ["reproduced", "differs"]
+    assert [rows(x)[-1].verdict for x in (240, math.inf)] == ["reproduced", "differs"]
+
+
+def test_the_day_tells_a_plan_that_breaks_the_limit_from_one_that_keeps_it() -> None:
+    on = Service(PRICES["aws-100ms"], (1024, 1280, 1536, 1792, 2048))
+    assert len(Grid.of(on, Limit(0.3), 6, 5)) == 150
+    hours = mbs.day(on, (3, 15), 2)
+    for hour in hours:
+        assert hour["retuned attained"] >= 0.95 <= hour["safe attained"]
+        assert hour["retuned"] <= hour["safe"] * (1 + 1e-12)
+    assert min(hour["mean rate attained"] for hour in hours) < 0.95
