@@ -35,8 +35,10 @@ from queueing.compilation import loop
 from queueing.markovian_arrivals import MarkovianArrivals
 from queueing.models.buffer import Buffer
 from queueing.models.serverless import KILOBYTES, FunctionTime, Prices, largest_law, padding
+from queueing.proofs.certificate import Kind
+from queueing.proofs.claim import Claim
 
-__all__ = ["BatchSizes", "BufferModel", "Limit", "Outcome", "Plan", "Service", "Setting", "law_of"]
+__all__ = ["CLAIMS", "BatchSizes", "BufferModel", "Limit", "Outcome", "Plan", "Service", "Setting", "law_of"]
 
 Floats = NDArray[np.float64]
 GRID = 513  # points of the law of the wait
@@ -351,3 +353,28 @@ class Plan:
                 f"the buffers are unstable: {rate:g} requests/s keep {busy:.4g} instances busy and there are "
                 f"{instances}; allow more instances or lower the rate"
             )
+
+
+CLAIMS = (
+    Claim(
+        name="buffer-plan",
+        statement="Cost, calls and padding per request of a plan of buffers, and the law of the latency, are the sums over "
+        "batch size, largest class and wait stated here.",
+        assumptions=(
+            "classes independent of the arrivals and of each other",
+            "functions start at once, as many as are asked for",
+        ),
+        source="our derivation on the cost model of BATCH (SC 2020) and Multi-Buffer Serving (PVLDB 15(10), 2022)",
+        kind=Kind.TESTED,
+        where="tests/queueing/models/test_buffer_plan.py::test_a_plan_is_what_event_simulation_finds",
+    ),
+    Claim(
+        name="buffers-interior-optimum",
+        statement="Under the fitted time and 40 Poisson requests/s the tuned cost falls with the number of equal-load "
+        "buffers to a least value strictly between 1 and 16, and rises after it.",
+        assumptions=("the mixes and limits of the experiment mbs; no proof for others",),
+        source="our calculation",
+        kind=Kind.MEASURED,
+        where="validation/experiments/mbs.py",
+    ),
+)
