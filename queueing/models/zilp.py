@@ -17,7 +17,7 @@ schedule has batches of consecutive queries, in order:
   2. Let g, dropped, lie between the first query f and the last j of a batch.  Serve g for f: a_g <= a_j and d_g >= d_f,
      so the batch still may run, and the others are as before.  Sums of indices rise, so this ends, without gaps.
   3. In a given order of batches each starts as soon as it may; so (free, worth) per prefix carries all that matters,
-     and of two labels one that is free no earlier and worth no more may go.
+     and of two labels one that is free no earlier and worth no more may go; free before the next arrival is free then.
 With two servers step 1 fails: a batch that starts earlier may end later.  Seven queries at 0, 1, ..., 6 with a limit
 of 3, a subnet worth 70 that takes 1 for one or two, and one worth 80 that takes 3 for one: the optimum is 540, with 2
 and 4 in a batch while 3 runs; batches of consecutive queries reach 530.
@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
@@ -41,6 +41,9 @@ from queueing.proofs.certificate import Kind
 from queueing.proofs.claim import Claim
 
 __all__ = ["CLAIMS", "Execution", "Offline", "Optimum"]
+
+# worth; first query, size, subnet and start of the last batch; the label before it
+_Label: TypeAlias = "tuple[int, tuple[int, int, int, int] | None, _Label | None]"
 
 MOST_QUERIES = 10
 MOST_COLUMNS = 60_000
@@ -170,22 +173,28 @@ class Offline:
         if any(a > b for a, b in pairwise(self.deadline)):
             raise ValueError("a later query has an earlier deadline; use by_program")
         n = len(self.arrival)
-        # per prefix of decided queries: (server free at, worth, schedule)
-        labels: list[list[tuple[int, int, tuple[Execution, ...]]]] = [[] for _ in range(n + 1)]
-        labels[0] = [(0, 0, ())]
+        # per prefix of decided queries: server free at -> (worth, last batch, label before it)
+        labels: list[dict[int, _Label]] = [{} for _ in range(n + 1)]
+        labels[0][0] = (0, None, None)
         for i in range(n):
-            labels[i] = _undominated(labels[i])
-            for free, worth, schedule in labels[i]:
-                labels[i + 1].append((free, worth, schedule))
+            for free, label in _undominated(labels[i], self.arrival[i]):
+                _keep(labels[i + 1], free, label)
                 for b in range(1, min(len(self.latency[0]), n - i) + 1):
                     start = max(free, self.arrival[i + b - 1])
                     for k, row in enumerate(self.latency):
-                        if start + row[b - 1] <= self.deadline[i]:
-                            batch = Execution(tuple(range(i, i + b)), k, start)
-                            gained = worth + b * self.worth[k]
-                            labels[i + b].append((start + row[b - 1], gained, (*schedule, batch)))
-        _, worth, schedule = max(labels[n], key=lambda label: (label[1], -label[0]))
-        return Optimum(worth, schedule)
+                        end = start + row[b - 1]
+                        if end <= self.deadline[i]:
+                            step = (i, b, k, start)
+                            _keep(labels[i + b], end, (label[0] + b * self.worth[k], step, label))
+        best: _Label | None = max(labels[n].values(), key=lambda label: label[0])
+        worth = best[0]
+        schedule: list[Execution] = []
+        while best is not None:
+            if best[1] is not None:
+                i, b, k, start = best[1]
+                schedule.append(Execution(tuple(range(i, i + b)), k, start))
+            best = best[2]
+        return Optimum(worth, tuple(reversed(schedule)))
 
     def _columns(self) -> list[Execution]:
         n = len(self.arrival)
@@ -235,14 +244,20 @@ def _subsets(n: int, most: int) -> Iterator[tuple[int, ...]]:
         yield from combinations(range(n), many)
 
 
-def _undominated(
-    labels: list[tuple[int, int, tuple[Execution, ...]]],
-) -> list[tuple[int, int, tuple[Execution, ...]]]:
-    """Labels of which no other is free as early and worth as much."""
-    kept: list[tuple[int, int, tuple[Execution, ...]]] = []
-    for label in sorted(labels, key=lambda label: (label[0], -label[1])):
-        if not kept or label[1] > kept[-1][1]:
-            kept.append(label)
+def _keep(labels: dict[int, _Label], free: int, label: _Label) -> None:
+    if free not in labels or labels[free][0] < label[0]:
+        labels[free] = label
+
+
+def _undominated(labels: dict[int, _Label], arrival: int) -> list[tuple[int, _Label]]:
+    """Labels of which no other is free as early and worth as much; before the next arrival all are free alike."""
+    kept: list[tuple[int, _Label]] = []
+    for free in sorted(labels):
+        if kept and labels[free][0] <= kept[-1][1][0]:
+            continue
+        if kept and free <= arrival:
+            kept.pop()
+        kept.append((free, labels[free]))
     return kept
 
 
