@@ -14,7 +14,7 @@ with u_x = 1, or the kilobytes of class x where the limit is on seconds per kilo
 is assumed is that classes are independent of the arrivals and of each other, and that functions start at once.  Where
 instances are capped, a plan is unstable if it keeps more of them busy, on average, than there are (Little's law).
 
-Not promised: more than six digits of P(latency <= s): the law of the wait is read off a grid of 513 points, linearly.
+Not promised: more than five digits of P(latency <= s): the law of the wait is read off a grid of 513 points, linearly.
 Source: cost model of BATCH (SC 2020) and Multi-Buffer Serving (PVLDB 15(10), 2022); the law of the latency is our
 derivation and replaces their approximations of the wait.
 """
@@ -358,8 +358,8 @@ class Plan:
 CLAIMS = (
     Claim(
         name="buffer-plan",
-        statement="Cost, calls and padding per request of a plan of buffers, and the law of the latency, are the sums over "
-        "batch size, largest class and wait stated here.",
+        statement="Cost, calls and padding per request of a plan of buffers, and the law of the latency, are the sums "
+        "over batch size, largest class and wait stated here.",
         assumptions=(
             "classes independent of the arrivals and of each other",
             "functions start at once, as many as are asked for",
