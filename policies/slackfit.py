@@ -64,8 +64,8 @@ class SlackFit(OneShotPolicy):
                   subnet, and those that come just after find no server.  A longer limit or one server more can
                   lower what it attains.
     Args:
-        buckets: number of buckets; the paper gives none, 8 is ours (docs/experiments/slackfit.md: more buckets make smaller
-            batches, and attainment falls under bursts).
+        buckets: number of buckets; the paper gives none, 8 is ours: with more, batches are smaller and attainment
+            falls under bursts (docs/experiments/slackfit.md).
         none_fits: what to do when no bucket fits; the paper does not say.
         refit: where fewer wait than the bucket's b, run them under the most accurate subnet that fits; the paper does
             not say, and the default runs the bucket's subnet.
