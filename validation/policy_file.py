@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import faulthandler
+import hashlib
 import importlib.util
 import multiprocessing as mp
 import os
@@ -17,6 +18,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from numba.core.errors import NumbaError
@@ -99,6 +101,7 @@ def _imported(path: Path, wanted: str) -> Policy:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a stranger's file raises)
         raise ValueError(complaint(error, path)) from None
+    _tell_apart(module, path)
     found = {
         key: value
         for key, value in vars(module).items()
@@ -118,6 +121,18 @@ def _imported(path: Path, wanted: str) -> Policy:
             return cls()
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a stranger's file raises)
         raise ValueError(f"{path}: {cls.__name__}() fails, {error}; give every parameter a default") from None
+
+
+def _tell_apart(module: ModuleType, path: Path) -> None:
+    """Put the digest of the file into the names of its named tuples.
+
+    Numba finds the machine code for a call by the names of its argument's classes: a second version of a file in one
+    process, with a memory of the same name, would be typed anew in every call, which takes longer than a short run.
+    """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    for value in list(vars(module).values()):
+        if isinstance(value, type) and issubclass(value, tuple) and value.__module__ == module.__name__:
+            value.__name__ = f"{value.__name__}_{digest}"
 
 
 def complaint(error: BaseException, path: Path) -> str:
