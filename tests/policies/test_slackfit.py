@@ -130,6 +130,36 @@ def test_each_choice_is_a_brute_force_argmax(frontier: Frontier, whole: int):
     assert first_batch(Clipper(99), frontier, slack) == best
 
 
+@given(frontiers(), st.integers(0, 16), st.sampled_from([1, 2, 8, 32]), st.integers(1, 4))
+@settings(max_examples=80)
+def test_slackfit_runs_the_bucket_of_largest_latency_that_fits(
+    frontier: Frontier, whole: int, number: int, waiting: int
+):
+    """And, refitted, the most accurate subnet that fits those who wait if they are fewer."""
+    slack = whole + 0.5
+    table = buckets(pool_of(frontier), number)
+    held = [
+        (float(frontier.latency[k, b - 1]), int(k), int(b))
+        for k, b in zip(table.subnet, table.batch, strict=True)
+        if frontier.latency[k, b - 1] < slack
+    ]
+    expected = None
+    refitted = None
+    if held:
+        _, k, b = max(held)
+        expected = refitted = (k, min(b, waiting))
+        if waiting < b:
+            refitted = (
+                max(j for j in range(len(frontier)) if frontier.latency[j, waiting - 1] < slack),
+                waiting,
+            )
+    for refit, choice in ((False, expected), (True, refitted)):
+        requests = Requests.within(np.zeros(waiting), slack)
+        trace = serve(requests, pool_of(frontier), SlackFit(buckets=number, refit=refit))
+        found = (int(trace.config[0]), int(trace.count[0])) if len(trace.begin) else None
+        assert found == choice
+
+
 @pytest.mark.parametrize("policy", POLICIES, ids=ids)
 def test_what_fits_ends_in_time(policy: OneShotPolicy):
     """With DROP_HEAD nothing that runs is late, and batches are prefixes of the queue; else something may be."""
