@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,7 +91,7 @@ def search(
     start: int = 12,
     enough: float = 0.0,
 ) -> Search:
-    """Search the grid with that many evaluations of cost and quantile; a repeated proposal counts as one.
+    """Search the grid with at most that many evaluations of cost and quantile.
 
     Args: `bayes` = constrained Gaussian process; `penalty` = one process, -1e9 as its objective outside the limit;
         `random` = settings without replacement; start = random evaluations before the process takes over; enough = USD
@@ -101,38 +101,44 @@ def search(
     """
     if evaluations < 1:
         raise ValueError(f"{evaluations} evaluations find nothing; give at least 1")
-    seen: dict[Setting, tuple[float, float]] = {}
     course: list[float] = []
     best: list[Setting] = []
 
     def evaluate(setting: Setting) -> tuple[float, float]:
         """(cost, log(quantile/limit)); notes the course."""
-        if setting not in seen:
-            seen[setting] = (model.cost(setting), math.log(model.latency(setting) / model.limit.seconds))
-        cost, over = seen[setting]
+        cost, over = model.cost(setting), math.log(model.latency(setting) / model.limit.seconds)
         least = course[-1] if course else math.inf
         if over <= 0 and cost < least:
             best[:], least = [setting], cost
         course.append(least)
         return cost, over
 
+    settings = grid.settings()
+    order: list[Setting] = [settings[i] for i in np.random.default_rng(seed).permutation(len(settings))]
     if method == "random":
-        settings = grid.settings()
-        order = np.random.default_rng(seed).permutation(len(settings))
-        for i in order[:evaluations]:
-            evaluate(settings[i])
+        for setting in order[:evaluations]:
+            evaluate(setting)
             if course[-1] <= enough:
                 break
     else:
-        process = _process(grid, seed, method == "penalty", start, evaluate)
-        process(evaluations, lambda: course[-1] <= enough)
+        for _ in _process(grid, seed, method == "penalty", start, order, evaluate):
+            if len(course) == evaluations or course[-1] <= enough:
+                break
     return Search(best[0] if best else None, tuple(course))
 
 
 def _process(
-    grid: Grid, seed: int, penalty: bool, start: int, evaluate: Callable[[Setting], tuple[float, float]]
-) -> Callable[[int, Callable[[], bool]], None]:
-    """What proposes settings to `evaluate`, so many times or until told to stop."""
+    grid: Grid,
+    seed: int,
+    penalty: bool,
+    start: int,
+    order: Sequence[Setting],
+    evaluate: Callable[[Setting], tuple[float, float]],
+) -> Generator[None]:
+    """Evaluate one setting after another, as the process proposes; where it repeats itself, another at random.
+
+    With B = 1 the timeout changes nothing: the process is told so, and no evaluation is spent on it.
+    """
     optuna = _optuna()
 
     def constraints(trial: Any) -> tuple[float]:
@@ -147,26 +153,37 @@ def _process(
             constraints_func=None if penalty else constraints,
         )
     study = optuna.create_study(sampler=sampler)
-
-    def objective(trial: Any) -> float:
+    told: set[Setting] = set()
+    known: dict[Setting, tuple[float, float]] = {}
+    others = iter(order)
+    while len(told) < len(order):
+        trial = study.ask()
         b = grid.sizes[trial.suggest_int("size", 0, len(grid.sizes) - 1)]
         t = grid.timeouts[trial.suggest_int("timeout", 0, len(grid.timeouts) - 1)]
         k = grid.memories[trial.suggest_int("memory", 0, len(grid.memories) - 1)]
-        cost, over = evaluate(Setting(b, t, k))
+        setting = Setting(b, t, k)
+        if setting in told:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(_indices(grid, next(s for s in others if s not in told)))
+            continue
+        told.add(setting)
+        same = Setting(1, 0.0, k) if b == 1 else setting
+        fresh = same not in known
+        if fresh:
+            known[same] = evaluate(setting)
+        cost, over = known[same]
         trial.set_user_attr("over", over)
-        if penalty:
-            return cost if over <= 0 else PENALTY
-        return math.log(cost)
+        study.tell(trial, (cost if over <= 0 else PENALTY) if penalty else math.log(cost))
+        if fresh:
+            yield
 
-    def go(evaluations: int, done: Callable[[], bool]) -> None:
-        def stop(study: Any, trial: Any) -> None:
-            del trial
-            if done():
-                study.stop()
 
-        study.optimize(objective, n_trials=evaluations, callbacks=[stop])
-
-    return go
+def _indices(grid: Grid, setting: Setting) -> dict[str, int]:
+    return {
+        "size": grid.sizes.index(setting.size),
+        "timeout": grid.timeouts.index(setting.timeout),
+        "memory": grid.memories.index(setting.memory),
+    }
 
 
 def _optuna() -> Any:

@@ -215,7 +215,7 @@ def run(
         progress(done + 1, total)
     searched = optimised(on, cases, 1 if quick else 4, 20 if quick else 60)
     progress(total - 2, total)
-    cuts = cut_points(on, cases[:1] if quick else cases[1:4], *((3, 3, 2) if quick else (6, 6, 4)))
+    cuts = cut_points(on, cases[:1] if quick else (cases[1], cases[3]), *((3, 3, 2) if quick else (6, 6, 4)))
     progress(total - 1, total)
     hours = day(on, range(0, 24, 12 if quick else 1), 4)
     progress(total, total)
