@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -57,6 +58,19 @@ def test_random_search_of_everything_is_the_grid() -> None:
     assert search(m, grid, len(grid), 3, "random").cost == m.best(grid.settings())[1]
     none = BufferModel(law(40.0), np.ones(8), FEW, Limit(0.01), 0, 7)
     assert search(none, grid, len(grid), 3, "random").setting is None
+
+
+@pytest.mark.parametrize("method", ["bayes", "penalty"])
+def test_no_evaluation_is_spent_twice(method: Literal["bayes", "penalty"]) -> None:
+    """A grid of 1 memory, 2 sizes, 3 timeouts has 4 different settings, since calls of one have no timer."""
+    pytest.importorskip("optuna")
+    pytest.importorskip("torch")
+    grid = Grid((1,), (1, 3), (0.01, 0.1, 0.2))
+    m = BufferModel(law(40.0), np.ones(8), FEW, Limit(0.5))
+    found = search(m, grid, 50, 0, method, start=2)
+    assert len(found.course) == 4 < len(grid)
+    assert found.cost == m.best(grid.settings())[1]
+    assert len(search(m, grid, 50, 0, "random").course) == len(grid)  # control
 
 
 def test_equal_load_never_beats_the_best_cut_points_and_sometimes_loses() -> None:
