@@ -169,7 +169,8 @@ class Ramp:
         on_ramp = np.minimum(y, self.duration * (self.start + self.end) / 2)
         slope = (self.end - self.start) / self.duration
         root = np.sqrt(np.maximum(self.start**2 + 2 * slope * on_ramp, 0.0))
-        return np.minimum(2 * on_ramp / (self.start + root), self.duration) + (y - on_ramp) / self.end
+        t = np.minimum(2 * on_ramp / (self.start + root), self.duration) + (y - on_ramp) / self.end
+        return np.maximum.accumulate(t)  # neighbours may be out of order in the last bit
 
 
 @dataclass(frozen=True, slots=True)
