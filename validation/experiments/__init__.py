@@ -14,6 +14,7 @@ MODULES = {
     "mbs": "validation.experiments.mbs",
     "slackfit": "validation.experiments.slackfit",
     "slai": "validation.experiments.slai",
+    "supernet": "validation.experiments.supernet",
     "vllm-run": "validation.experiments.vllm_run",
     "vtc-isolation": "validation.experiments.vtc_isolation",
     "vtc-overload": "validation.experiments.vtc_overload",
