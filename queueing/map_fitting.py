@@ -34,10 +34,13 @@ def fit_moments(mean: float, cv: float, lag1: float, *, fast: float = 0.2) -> Ma
     """Return the MMPP of two phases with this mean (s), cv and lag-1 correlation, and a share `fast` of its time fast.
 
     Solved by least squares on the logarithms of rates, from several starts; what it returns meets the three to 1e-7.
-    Errors: ValueError if no such process exists (cv < 1, or correlation outside [0, (1 - 1/cv²)/2)), or if none was
-        found with that share: the sentence names the nearest.
-    Source: moments of Markovian arrival processes, Lucantoni, Meier-Hellstern and Neuts, Adv. Appl. Prob. 22 (1990);
-        KPC-Toolbox is what the authors of BATCH fit with.
+
+    Errors: ValueError if no such process exists (cv <= 1, or a correlation outside (0, (1 - 1/cv²)/2)), or if none was
+    found with that share: the sentence names the nearest.
+
+    Source: moments of Markovian arrival processes, Lucantoni, Meier-Hellstern and Neuts, Adv. Appl. Prob. 22 (1990).
+    The authors of BATCH fit with the KPC-Toolbox.
+
     Example:
         >>> fitted = fit_moments(0.05, 2.0, 0.2)
         >>> round(fitted.rate, 4), round(fitted.interval_cv, 4), round(fitted.lag1_correlation, 4)

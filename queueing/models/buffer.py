@@ -9,11 +9,15 @@ A buffer opens with a request, and closes when it holds B or T s after it opened
     G_n(t) = 1 - Σ_{l<n} P_l(t) 1     P(at least n arrivals in t | phase before)
 
 Size.  With phase α when the buffer opens:  P(batch = j) = α P_{j-1}(T) 1 for j < B, α F_{B-1}(T) 1 for j = B.
+
 Phase.  The buffer closes in phase α S, S = Σ_{j<B-1} P_j(T) + F_{B-1}(T), and the next request opens the next one:
+
     α = α S A,   the stationary law of the embedded chain.
+
 Wait, of a random request (each batch weighs as many as it holds), u = max(T - t, 0), t <= T:
     closed by the timer with j < B:   Σ_i α P_i(u) (j-1-i) P_{j-1-i}(t) 1 + [t = T] α P_{j-1}(T) 1   wait <= t
     closed by the last of B:          Σ_k α (F_k(u) G_{B-1-k}(t) + Σ_{i<k} P_i(u) G_{B-1-i}(t)),  k = 0..B-1 the request
+
 both over E[batch].  The recursion of F follows from P_k' = P_k D0 + P_{k-1} D1, integrated.
 
 Source: buffer of BATCH (SC 2020) and Multi-Buffer Serving (PVLDB 15(10), 2022), whose starting phases are the
@@ -52,9 +56,10 @@ class Buffer:
         arrivals: a MAP, or Poisson.
         size: B >= 1, requests at which the buffer closes.
         timeout: T >= 0, s after the first request at which it closes; at 0 every request is a batch.
-        phase: law of the phase when the buffer opens.  "exact"; or a heuristic of the authors' code, with l the
-            arrival rate of a phase: "mbs", in proportion to π l/min(B, l T + 1); "batch", l the diagonal of D1 only,
-            and the mean count floored.
+        phase: law of the phase when the buffer opens, "exact" or a heuristic of the authors' code: with l the arrival
+        rate of a phase, "mbs" is in proportion to π l/min(B, l T + 1), and "batch" takes the diagonal of D1 only for l
+        and the mean count floored.
+
     Errors: ValueError in one sentence; also if T is so long that the table of steps would not fit in memory.
     Not promised: figures beyond the 1e-12 or so that sums of Poisson weights lose.
     Example: at most two in half a second of two requests a second: alone with probability exp(-1)
