@@ -1,6 +1,6 @@
 """The law of one buffer: how large its batches are and how long requests wait, exactly, for Markovian arrivals.
 
-A buffer opens with a request, and closes when it holds B or T s after it opened.  Arrivals are a MAP(D0, D1).
+A buffer opens with a request, and closes when it holds B or T s after it opened.  Arrivals are a MAP(D0, D1)::
 
     P_j(t), j = 0, 1, ...   matrices of P(j arrivals in t, phase after | phase before);  P = Σ_n Poisson(n; qt) K_n,j by
                             uniformisation, K_{n+1,j} = K_n,j (I + D0/q) + K_n,j-1 D1/q, q = max_i |D0_ii|
@@ -62,6 +62,7 @@ class Buffer:
 
     Errors: ValueError in one sentence; also if T is so long that the table of steps would not fit in memory.
     Not promised: figures beyond the 1e-12 or so that sums of Poisson weights lose.
+
     Example: at most two in half a second of two requests a second: alone with probability exp(-1)
         >>> buffer = Buffer(Poisson(2.0), size=2, timeout=0.5)
         >>> buffer.sizes.round(4).tolist(), round(buffer.calls, 4)
