@@ -4,6 +4,7 @@ SubNetAct's three operators, on a residual convolutional network for small image
     LayerSelect   stage m runs its first D_m blocks
     WeightSlice   a block uses the first ceil(W·C) of its C inner channels
     SubnetNorm    every subnet has its own mean and variance of each normalised channel; scale and shift are shared
+
 A switch of subnets (:meth:`Supernet.actuate`) writes a control tuple and picks a row of statistics: no weight moves.
 
     block(x) = x + conv₂[:, :k](relu(norm(conv₁[:k](relu(norm(x))))))        k = ceil(W·C) inner channels
