@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, of the extra `serverless`")
+
+from torch import Tensor  # noqa: E402
 
 from gpu.supernet import Architecture, Subnet, Supernet  # noqa: E402
 from gpu.supernet_training import Study, accuracy, digits, study, switching  # noqa: E402
@@ -43,7 +46,7 @@ def test_a_subnet_computes_what_it_computes_alone(trained: Study) -> None:
             alone = net.extract(subnet)
             assert torch.allclose(net(images), alone(images), atol=1e-6)
             wrong = net.extract(subnet)
-            wrong.blocks[0][0].second += 0.01  # negative control
+            wrong.blocks[0][0].second.add_(0.01)  # negative control
             assert not torch.allclose(net(images), wrong(images), atol=1e-6)
 
 
@@ -83,7 +86,7 @@ def test_the_profile_is_one_that_policies_take(trained: Study) -> None:
 
 
 def test_a_run_is_a_function_of_its_seed() -> None:
-    def weights(seed: int) -> list[torch.Tensor]:
+    def weights(seed: int) -> list[Tensor]:
         found = study(Architecture((4,), (1,)), epochs=1, repeats=1, seed=seed)
         return [weight.detach() for weight in found.net.parameters()]
 
@@ -113,6 +116,6 @@ def test_no_digit_is_in_both_parts() -> None:
         (lambda: digits(canvas=7), "at least 8 pixels"),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence(make, said: str) -> None:
+def test_bad_input_is_refused_in_one_sentence(make: Callable[[], object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()

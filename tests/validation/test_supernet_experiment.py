@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from tests.one_shot_accountant import audit
 from validation.experiments import supernet
 
 
-def test_a_measured_profile_is_served_and_executed(tmp_path: Path) -> None:
+def test_a_measured_profile_is_served_and_executed() -> None:
     """The frontier is of the study's subnets, no policy breaks the books, every batch can be executed for real."""
     found = study(Architecture((8, 16), (2, 2)), epochs=1, repeats=2)
     frontier, number = supernet.frontier_of(found)
@@ -33,5 +32,5 @@ def test_a_measured_profile_is_served_and_executed(tmp_path: Path) -> None:
     total, single = supernet.executed(found, number, runs["SlackFit"], batches=5)
     assert -1 < total < 100
     assert single >= 0
-    chosen = json.loads(supernet._profile_json(found, number))["subnets"]
+    chosen = json.loads(supernet.profile_json(found, number))["subnets"]
     assert [entry["accuracy"] for entry in chosen] == frontier.accuracy.tolist()
