@@ -12,6 +12,7 @@ MODULES = {
     "edge": "validation.experiments.edge",
     "gpu-tables": "validation.experiments.gpu_tables",
     "mbs": "validation.experiments.mbs",
+    "rrl": "validation.experiments.rrl",
     "slackfit": "validation.experiments.slackfit",
     "slai": "validation.experiments.slai",
     "supernet": "validation.experiments.supernet",
