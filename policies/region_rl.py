@@ -1,10 +1,11 @@
 """Region-based learning: one measurement teaches a ball of configurations (our derivation of RRL's idea).
 
-Notation: s load bin; x, y configurations; d(x, y) distance; R radius; k(s, x) plays of x at load s, r̄(s, x) their mean.
+Notation: s load bin; x, y configurations; d(x, y) distance; R radius; k(s, x) plays of x at load s, r̄ their mean::
 
     h_R(x, y) = max(0, 1 - d(x, y)/R)            R = 0: 1 if d = 0;  R = inf: 1
     n(s, y) = Σ_x h_R(x, y) k(s, x)              Q(s, y) = Σ_x h_R(x, y) k(s, x) r̄(s, x)/n(s, y), the prior where n = 0
-    each epoch: s = bin(load);  x = argmax Q(s, .) with probability 1 - eps, else the configuration of least n
+    each epoch: s = bin(load);  b = argmax Q(s, .)
+        x = least played in the ball of b (ties: largest Q) with probability 1 - eps, else the one of least n
         play x, observe r;  R = max(R_min, R·decay)
 
 R = 0 is tabular learning, R = inf one estimate for all.  With R fixed this is the update n += h, Q += h/n·(r - Q) over
@@ -88,6 +89,7 @@ class RegionRl:
     Args: distance = [n, n], symmetric, zero on the diagonal; loads = number of load bins; schedule; rng = when to
         explore, and the order by which ties are broken; groups = [n], configurations of different groups teach each
         other nothing (domain split).
+
     Guarantee (tested): Q within the rewards seen, where anything was; radius 0 is tabular learning bit by bit.
     Not promised: the best configuration while the radius is above 0; statement (a) for this schedule.
     """
@@ -124,11 +126,14 @@ class RegionRl:
         return found, weight
 
     def suggest(self, load: int) -> int:
-        """Explore the configuration of least weight with probability epsilon, else play the best."""
+        """Explore the configuration of least weight with probability epsilon, else probe the ball of the best."""
+        found, weight = self.estimates(load)
         if self.rng.random() < self.schedule.epsilon:
-            weight = self.estimates(load)[1]
             return int(self.order[np.argmin(weight[self.order])])
-        return self.best(load)
+        ball = self.order[self.distance[self.best(load)][self.order] <= self.radius]
+        plays = self.plays[load, ball]
+        fresh = ball[plays == plays.min()]
+        return int(fresh[np.argmax(found[fresh])])
 
     def observe(self, load: int, configuration: int, reward: float) -> None:
         """Note what a play brought, and shrink the radius."""

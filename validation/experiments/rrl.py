@@ -40,6 +40,7 @@ HORIZON = {"tabular": 2000, "GP-UCB": 100}
 OTHERS = 800
 RADII = (1.0, 2.0, 3.0)
 WANTED, PUBLISHED = 5.0, 8.0
+SEED = 2000  # the first; the schedule was chosen on seeds below 200
 
 Floats = NDArray[np.float64]
 Table = list[dict[str, Any]]
@@ -115,10 +116,8 @@ def run(
 ) -> Result:
     """Run all learners; `out` is the folder of the plot. `quick`: five seeds and fewer learners."""
     began = time.perf_counter()
-    seeds = tuple(range(5 if quick else 20))
-    only = (
-        ("tabular", "random", "hill climbing", "regions, R0 = 2", "regions, R0 = 2, split") if quick else None
-    )
+    seeds = tuple(range(SEED, SEED + (5 if quick else 20)))
+    only = ("tabular", "random", "hill climbing", "regions, R0 = 2") if quick else None
     tasks = [(name, load, seeds, only) for name, (_, loads) in PLANTS.items() for load in loads]
     found: list[tuple[str, float, float, Table]] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -129,7 +128,7 @@ def run(
     rows: list[Row] = []
     for name, load, share, table in found:
         by_name = {row["learner"]: row for row in table}
-        ours = by_name.get("regions, R0 = 2, split", by_name["regions, R0 = 2"])
+        ours = by_name["regions, R0 = 2"]
         rows.append(_ratio_row(f"{name} at {load:g}/s ({share:.1%} near the best)", by_name["tabular"], ours))
     ratios = [row.ours for row in rows]
     overall = float(np.median(ratios))
