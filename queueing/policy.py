@@ -168,9 +168,7 @@ class HasBody:
         super().__init_subclass__()
         plans = [value for name, value in vars(cls).items() if isinstance(value, Plan) and name != "body"]
         if len(plans) > 1:
-            raise TypeError(
-                f"{cls.__name__} marks {len(plans)} functions as its body; mark exactly one"
-            )
+            raise TypeError(f"{cls.__name__} marks {len(plans)} functions as its body; mark exactly one")
         if plans:
             cls.body = plans[0]
 

@@ -38,6 +38,18 @@ def test_epochs_are_counted_until_the_best_is_held() -> None:
     assert 0 < needed < 600
 
 
+def test_a_day_counts_late_requests() -> None:
+    """None where the limit is far away, all where nothing can keep it; the best of each load is no later than others."""
+    never, always = (CpuPlant(slo=slo, workers=(1,), inter=(1,), intra=(1,)) for slo in (1e6, 1e-9))
+    assert rrl.late_over_a_day(never, (1.0, 2.0, 4.0), rrl.Fixed([0, 0, 0]), 0) == 0
+    assert rrl.late_over_a_day(always, (1.0, 2.0, 4.0), rrl.Fixed([0, 0, 0]), 0) == 1
+    loads = (10.0, 30.0, 60.0)
+    worth = [expected_rewards(SMALL, s, 10, 50, np.random.default_rng(0), speed)[0] for s in loads]
+    best = rrl.Fixed([int(w.argmax()) for w in worth])
+    worst = rrl.Fixed([int(w.argmin()) for w in worth])
+    assert rrl.late_over_a_day(SMALL, loads, best, 1) < rrl.late_over_a_day(SMALL, loads, worst, 1)
+
+
 def test_every_learner_plays_every_plant() -> None:
     for plant, loads in rrl.PLANTS.values():
         for name, make in rrl.learners(plant).items():

@@ -25,7 +25,7 @@ from policies.region_rl import TABULAR, Learner, RegionRl, Schedule, covering
 from queueing.models.parallelism import CpuPlant, GpuPlant, Plant, distances, expected_rewards, speed
 from queueing.run import versions
 from validation.plots import COLOURS, figure, save
-from validation.result import Result, Row, Verdict
+from validation.result import Result, Row, Verdict, over_seeds
 
 __all__ = ["NAME", "PLANTS", "epochs_to_reach", "learners", "run"]
 
@@ -40,6 +40,7 @@ HORIZON = {"tabular": 2000, "GP-UCB": 100}
 OTHERS = 800
 RADII = (1.0, 2.0, 3.0)
 WANTED, PUBLISHED = 5.0, 8.0
+PER_HOUR = 20  # epochs
 SEED = 2000  # the first; the schedule was chosen on seeds below 200
 
 Floats = NDArray[np.float64]
@@ -85,6 +86,62 @@ def epochs_to_reach(
         if held == HOLD:
             return epoch + 1 - HOLD
     return horizon
+
+
+class Fixed:
+    """Plays one configuration per load bin, come what may."""
+
+    def __init__(self, chosen: Sequence[int]) -> None:
+        self.chosen = tuple(chosen)
+
+    def suggest(self, load: int) -> int:
+        """The one of this bin."""
+        return self.chosen[load]
+
+    def observe(self, load: int, configuration: int, reward: float) -> None:
+        """Learn nothing."""
+
+    def best(self, load: int) -> int:
+        """The one of this bin."""
+        return self.chosen[load]
+
+
+def late_over_a_day(plant: Plant, loads: Sequence[float], learner: Learner, seed: int) -> float:
+    """Share of requests beyond the limit while the load goes up and down once: 24 hours of `PER_HOUR` epochs."""
+    rng = np.random.default_rng(seed)
+    late = 0
+    for hour in range(24):
+        load = min(int((1 - np.cos(2 * np.pi * hour / 24)) / 2 * len(loads)), len(loads) - 1)
+        for _ in range(PER_HOUR):
+            x = learner.suggest(load)
+            latency = plant.latency(x, np.cumsum(rng.standard_exponential(REQUESTS)) / loads[load])
+            learner.observe(load, x, speed(latency, plant.slo))
+            late += int((latency > plant.slo).sum())
+    return late / (24 * PER_HOUR * REQUESTS)
+
+
+def day(seeds: Sequence[int]) -> Table:
+    """Late requests over a day: learners from nothing, one configuration for the day, and the best of every load."""
+    rows: Table = []
+    for name, (plant, loads) in PLANTS.items():
+        d = distances(plant.grid)
+        worth = [
+            expected_rewards(plant, s, FORCE, REQUESTS, np.random.default_rng(10_000), speed)[0]
+            for s in loads
+        ]
+        best = [int(w.argmax()) for w in worth]
+        made: dict[str, Callable[[np.random.Generator], Learner]] = {
+            "regions, R0 = 2": lambda rng, d=d: RegionRl(d, 3, Schedule(), rng),
+            "tabular": lambda rng, d=d: RegionRl(d, 3, TABULAR, rng),
+            "random": lambda rng, d=d: RandomSearch(len(d), 3, rng),
+            "best at the middle load, all day": lambda rng, best=best: Fixed([best[1]] * 3),
+            "best at every load": lambda rng, best=best: Fixed(best),
+        }
+        for learner, make in made.items():
+            shares = [late_over_a_day(plant, loads, make(np.random.default_rng(s)), s + 1) for s in seeds]
+            mean, low, high = over_seeds(shares)
+            rows.append({"plant": name, "learner": learner, "late": mean, "late low": low, "late high": high})
+    return rows
 
 
 def _case(
@@ -155,7 +212,7 @@ def run(
         list(seeds),
         versions(),
         rows,
-        {"learners": table, "balls": balls},
+        {"learners": table, "balls": balls, "a day of changing loads": day(seeds)},
         notes,
     )
 
