@@ -39,7 +39,7 @@ def test_epochs_are_counted_until_the_best_is_held() -> None:
 
 
 def test_a_day_counts_late_requests() -> None:
-    """None where the limit is far away, all where nothing can keep it; the best of each load is no later than others."""
+    """None where the limit is far away, all where nothing can keep it; the best of each load is the least late."""
     never, always = (CpuPlant(slo=slo, workers=(1,), inter=(1,), intra=(1,)) for slo in (1e6, 1e-9))
     assert rrl.late_over_a_day(never, (1.0, 2.0, 4.0), rrl.Fixed([0, 0, 0]), 0) == 0
     assert rrl.late_over_a_day(always, (1.0, 2.0, 4.0), rrl.Fixed([0, 0, 0]), 0) == 1
