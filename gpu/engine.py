@@ -220,6 +220,10 @@ class TorchEngine:
             served = work.requests[order][work.emits[order]].astype(np.int64)
             position = self._length[served]
             tokens = self._chosen(logits, served, position)
+        if not len(tokens) and self._device.type == "cuda":
+            torch.cuda.synchronize(
+                self._device
+            )  # no token was waited for, and the batch has its time all the same
         self.model_seconds.append(self.clock.now() - began)
         self._length[served] += 1
         ended: list[int] = []

@@ -16,7 +16,7 @@ from torch import Tensor
 from gpu.backend import Operations
 from gpu.kv_cache import KVCache
 from gpu.loader import Model
-from gpu.model import forward
+from gpu.model import forward, rotations
 from gpu.step import Step
 
 __all__ = ["SIZES", "DecodeGraphs", "empty_decodes", "fill"]
@@ -75,6 +75,9 @@ class DecodeGraphs:
         self._device = model.weights.embedding.device
         if self._device.type != "cuda":
             raise ValueError(f"CUDA graphs need a model on a GPU, and this one is on {self._device}")
+        self._rotations = rotations(
+            model.config, self._device
+        )  # what is captured reads it: it must not be freed
         self._model, self._cache, self._operations = model, cache, operations
         self._most_blocks, self._sizes = most_blocks, tuple(sizes)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Step, Tensor]] = {}
@@ -97,13 +100,14 @@ class DecodeGraphs:
 
     def _captured(self, size: int) -> tuple[torch.cuda.CUDAGraph, Step, Tensor]:
         static = empty_decodes(size, self._most_blocks, self._device)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                forward(self._model, static, self._cache, self._operations)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            logits = forward(self._model, static, self._cache, self._operations)
+        with torch.cuda.device(self._device):  # streams and captures are of the current device
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    forward(self._model, static, self._cache, self._operations)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                logits = forward(self._model, static, self._cache, self._operations)
         return graph, static, logits

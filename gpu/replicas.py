@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ class _Front:
         """Take one message of a replica, or its death."""
         try:
             said = self.pipes[k].recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError, pickle.UnpicklingError):  # killed, perhaps in the middle of a message
             self.lose(k, now)
             return
         if isinstance(said, _Tokens):
@@ -286,6 +287,10 @@ def serve_replicas(
     finally:
         front.stop()
     traces = {k: served.trace for k, served in front.served.items()}
+    if not traces:
+        raise Crash(
+            f"every replica has died before it told what it had done, the last because {front.reason}"
+        )
     meta = {"router": router.name, "crashed": tuple(front.crashed)}
     trace = merged(workload, traces, front.owner, meta, front.records)
     spent = [s for k in sorted(front.served) for s in front.served[k].model_seconds]
@@ -307,7 +312,8 @@ def _run(front: _Front, progress: Callable[[int, int], None] | None) -> None:
         ready = wait(list(front.pipes.values()), left) if front.pipes else []
         for k in [k for k, pipe in front.pipes.items() if pipe in ready]:
             front.hear(k, front.now())
-        while following < len(arrival) and arrival[following] <= front.now():
+        # one at a time, and listen between: a replica that cannot speak does not hear
+        if following < len(arrival) and arrival[following] <= front.now():
             front.send(following, float(arrival[following]))
             following += 1
         if progress is not None:

@@ -44,11 +44,13 @@ def read_prompts(path: Path) -> list[Prompt]:
         ValueError: the file cannot be read or holds no prompt, or the line that is named has another form.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split(
+            "\n"
+        )  # and at no other sign, which may stand in a text
     except (OSError, UnicodeDecodeError) as problem:
         raise ValueError(f"{path} cannot be read as text: {problem}") from None
     found: list[Prompt] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate((line.removesuffix("\r") for line in lines), 1):
         if line.strip():
             found.append(_prompt(line, f"{path}, line {number}") if path.suffix == ".jsonl" else Prompt(line))
     if not found:
@@ -189,9 +191,9 @@ def calibrate(asked: Calibrating, tick: Callable[[int, int], None]) -> dict[str,
         np.random.default_rng(asked.seed), asked.mixes, most_tokens=asked.most_tokens,
         most_context=asked.most_context, most_decodes=asked.most_decodes,
     )  # fmt: skip
+    asked.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is known before the work
     timed = engine.TorchEngine(model, system, places, backend=asked.backend)
     found = calibration.calibrate(timed, chosen, repeats=asked.repeats, progress=tick)
-    asked.out.mkdir(parents=True, exist_ok=True)
     calibration.write_table(found, asked.out / "measurements.csv")
     replace(system, iteration_time=found.law).to_file(asked.out / "system.json")
     return {

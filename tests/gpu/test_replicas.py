@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import struct
+import types
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ import torch
 from gpu.config import ModelConfig
 from gpu.engine import Sampling, engine_system, generate
 from gpu.loader import Model, random_model
-from gpu.replicas import Crash, merged, serve_replicas
+from gpu.replicas import Crash, _Front, merged, serve_replicas
 from policies import JoinShortestQueue, RoundRobin, Vllm
 from queueing.models.iteration_time import Affine
 from queueing.refinement import lifecycle
@@ -98,6 +101,18 @@ def test_when_all_die_it_is_said_why() -> None:
             router=RoundRobin(),
             workload=OFFERED,
         )
+
+
+@pytest.mark.parametrize("said", [b"", struct.pack("!i", 100) + b"half", struct.pack("!i", 4) + b"what"])
+def test_a_replica_that_dies_while_it_speaks_is_lost(said: bytes) -> None:
+    """Nothing, half a message, or none that can be read: a death, and not an error of whoever listens."""
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    os.write(writer.fileno(), said)
+    writer.close()
+    lost: list[int] = []
+    front = types.SimpleNamespace(pipes={3: reader}, lose=lambda k, now: lost.append(k))
+    _Front.hear(cast("Any", front), 3, 0.0)
+    assert lost == [3]
 
 
 def test_what_no_replica_can_serve_is_refused() -> None:

@@ -101,6 +101,28 @@ def test_prompt_files_that_are_none(tmp_path: Path, text: str, words: str) -> No
 def test_a_text_a_line(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("one\n\ntwo\n")
     assert [p.prompt for p in read_prompts(tmp_path / "p.txt")] == ["one", "two"]
+    (tmp_path / "p.txt").write_text(
+        "one\u2028half\x0cthree\r\ntwo\u0085", newline=""
+    )  # signs of a text, but for \r\n
+    assert [p.prompt for p in read_prompts(tmp_path / "p.txt")] == ["one\u2028half\x0cthree", "two\u0085"]
+
+
+def test_a_folder_that_cannot_be_is_known_before_the_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpu import calibrate
+
+    worked: list[bool] = []
+    monkeypatch.setattr(calibrate, "calibrate", lambda *_, **__: worked.append(True))
+    (tmp_path / "taken").write_text("a file")
+    options = ["--most-tokens", "32", "--most-context", "64", "--most-decodes", "4", "--mixes", "20"]
+    said = runner.invoke(
+        app, ["calibrate", "--model", str(model), "--out", str(tmp_path / "taken"), *options]
+    )
+    assert isinstance(said.exception, OSError)  # which the command line says in one sentence
+    assert not worked
+    runner.invoke(app, ["calibrate", "--model", str(model), "--out", str(tmp_path / "free"), *options])
+    assert worked  # control
 
 
 @pytest.mark.parametrize(
