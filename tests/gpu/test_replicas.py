@@ -18,7 +18,7 @@ import torch
 from gpu.config import ModelConfig
 from gpu.engine import Sampling, engine_system, generate
 from gpu.loader import Model, random_model
-from gpu.replicas import Crash, _Front, merged, serve_replicas
+from gpu.replicas import Crash, _Front, merged, serve_replicas  # pyright: ignore[reportPrivateUsage]
 from policies import JoinShortestQueue, RoundRobin, Vllm
 from queueing.models.iteration_time import Affine
 from queueing.refinement import lifecycle
