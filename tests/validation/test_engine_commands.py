@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -47,7 +48,7 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def test_prompts_are_served_and_told_in_their_order(model: Path, prompts: Path, tmp_path: Path) -> None:
-    def run(*more: str) -> dict:
+    def run(*more: str) -> dict[str, Any]:
         said = runner.invoke(
             app, ["serve", "--model", str(model), "--prompts", str(prompts), "--output", "6", "--json", *more]
         )
