@@ -19,6 +19,7 @@ import numpy as np
 
 from queueing.metrics import seed_interval
 from queueing.tabular import replacing
+from validation.published import published
 
 __all__ = ["Result", "Row", "Verdict", "over_seeds", "write_atomically"]
 
@@ -27,7 +28,13 @@ Verdict = Literal["reproduced", "differs", "not testable here"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One quantity: what was published (None if nothing was), what we find, and its 95 % interval."""
+    """One quantity: what was published (None if nothing was), what we find, and its 95 % interval.
+
+    `key` names the figure of :mod:`validation.published` that the row answers; several rows may answer one.
+
+    Raises:
+        ValueError: the registry has no such figure, or another value for it.
+    """
 
     quantity: str
     unit: str
@@ -36,6 +43,14 @@ class Row:
     low: float
     high: float
     verdict: Verdict
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.key is not None and published(self.key).value not in (None, self.published):
+            raise ValueError(
+                f"{self.quantity}: {self.published} is not the published {published(self.key).value} of {self.key!r}; "
+                "take the value from the registry"
+            )
 
 
 @dataclass(frozen=True, slots=True)

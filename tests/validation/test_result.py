@@ -1,5 +1,6 @@
 """Results as JSON, intervals over seeds, and files that appear whole or not at all."""
 
+import dataclasses
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from validation.published import published
 from validation.result import Result, Row, over_seeds, write_atomically
 
 
@@ -21,7 +23,7 @@ def test_json_is_one_object_with_null_for_what_is_not_a_number():
     read = json.loads(result().to_json())
     assert set(read) >= {"name", "seconds", "seeds", "versions", "rows"}
     (row,) = read["rows"]
-    assert set(row) == {"quantity", "unit", "published", "ours", "low", "high", "verdict"}
+    assert set(row) == {"quantity", "unit", "published", "ours", "low", "high", "verdict", "key"}
     assert row["published"] is row["ours"] is row["low"] is row["high"] is None
 
 
@@ -53,3 +55,13 @@ def test_an_interrupt_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         write_atomically(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_row_gives_the_published_value_of_its_key():
+    """What was published is written down once; a row cannot claim another value, nor a figure nobody published."""
+    row = Row("gain", "percent", 26.0, 27.0, 25.0, 29.0, "reproduced", "slai: capacity gain")
+    assert published(row.key).value == row.published
+    with pytest.raises(ValueError, match="is not the published 26"):
+        dataclasses.replace(row, published=27.0)
+    with pytest.raises(ValueError, match="there is no published figure"):
+        dataclasses.replace(row, key="slai: fame")
