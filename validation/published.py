@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-__all__ = ["Certainty", "Figure", "figures", "published", "keys_of"]
+__all__ = ["Certainty", "Figure", "figures", "keys_of", "published"]
 
 Certainty = Literal["stated", "authors' code", "authors' data", "secondary source", "our calculation"]
 
@@ -46,15 +46,13 @@ class Figure:
 def figures() -> Mapping[str, Figure]:
     """All figures by key, in the order of the registry."""
     found: dict[str, Figure] = {}
-    with (files("validation") / "published.csv").open(encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file):
-            text = {name: value or None for name, value in line.items()}
-            value = None if text["value"] is None else float(text["value"])
-            if line["key"] in found:
-                raise ValueError(
-                    f"published.csv has {line['key']!r} twice; give each figure a key of its own"
-                )
-            found[line["key"]] = Figure(**{**text, "value": value, "unit": line["unit"]})  # pyright: ignore
+    lines = (files("validation") / "published.csv").read_text(encoding="utf-8").splitlines()
+    for line in csv.DictReader(lines):
+        text: dict[str, Any] = {name: value or None for name, value in line.items()}
+        text |= {"value": float(line["value"]) if line["value"] else None, "unit": line["unit"]}
+        if line["key"] in found:
+            raise ValueError(f"published.csv has {line['key']!r} twice; give each figure a key of its own")
+        found[line["key"]] = Figure(**text)
     return found
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from validation import experiments
-from validation.published import Figure, figures, published, keys_of
+from validation.published import Figure, figures, keys_of, published
 
 
 def test_every_figure_names_an_experiment_that_exists_or_a_reason():
