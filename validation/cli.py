@@ -28,7 +28,7 @@ from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
 from queueing.workload import Workload
-from validation import engine_commands, experiments, theory_commands
+from validation import engine_commands, experiments, sweep_commands, theory_commands
 from validation import prove as proofs
 from validation.falsify import Finding, watched
 from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
@@ -556,6 +556,9 @@ def capacity(
     else:
         print_report(f"capacity of {report['system']}", report)
         typer.echo(report["reason"])
+
+
+sweep_commands.register(app, progress_bar, show)
 
 
 def run_one(
