@@ -21,10 +21,12 @@ __all__ = ["JoinShortestQueue", "LeastWork", "PowerOfD", "RoundRobin", "UniformR
 @kernel
 def least(values: NDArray[np.int64]) -> int:
     """Index of the smallest value, the first of equals."""
+    smallest = values[0]
+    for value in values:  # without a branch, so that it is computed many values at a time
+        smallest = min(smallest, value)
     best = 0
-    for k in range(1, len(values)):
-        if values[k] < values[best]:
-            best = k
+    while values[best] != smallest:
+        best += 1
     return best
 
 

@@ -43,16 +43,33 @@ SOURCE = np.dtype(  # the workload, as only the loop sees it; one row per reques
     [("arrival", "f8"), ("prompt", "i8"), ("output", "i8"), ("client", "i8"), ("tbt", "f8"), ("predicted", "i8"),
      ("slo_class", "i8")]
 )  # fmt: skip
-REQUESTS = np.dtype(  # what the loop knows of each request; the first eleven fields are what View shows
-    [("arrival", "f8"), ("prompt", "i8"), ("prefilled", "i8"), ("decoded", "i8"), ("recomputed", "i8"),
-     ("client", "i8"), ("tbt", "f8"), ("predicted", "i8"), ("last_token", "f8"), ("blocks", "i8"), ("context", "i8"),
-     ("phase", "i8"),
+LINE = 64  # bytes of a cache line
+
+
+def _in_lines(fields: list[tuple[str, str]]) -> np.dtype[Any]:
+    """A record of eight-byte fields in this order, filled up to whole cache lines."""
+    packed = np.dtype(fields)
+    offsets = range(0, packed.itemsize, 8)
+    size = -(-packed.itemsize // LINE) * LINE
+    names, formats = zip(*fields, strict=True)
+    return np.dtype({"names": names, "formats": formats, "offsets": list(offsets), "itemsize": size})
+
+
+REQUESTS = _in_lines(  # what the loop knows of each request, by how often it is touched: with a thousand nodes each
+    # line is fetched anew for each batch
+    [("prompt", "i8"), ("prefilled", "i8"), ("decoded", "i8"), ("context", "i8"), ("blocks", "i8"),
+     ("last_token", "f8"), ("tbt", "f8"), ("predicted", "i8"),
+     # the loop alone reads this line
+     ("output", "i8"), ("longest_gap", "f8"),
      ("stamp", "i8"),  # last batch that named the request
-     ("node", "i8"),
+     ("phase", "i8"), ("node", "i8"), ("slo_class", "i8"),
+     ("late_gaps", "i8"),  # gaps longer than its tbt
+     ("preemptions", "i8"),
+     # and this is touched a few times in the life of a request
+     ("arrival", "f8"), ("recomputed", "i8"), ("client", "i8"),
      ("admitted", "f8"),  # start of the first batch that served it
      ("prefill_end", "f8"),  # end of the batch that first completed its prompt
-     ("first_token", "f8"), ("finished", "f8"), ("preemptions", "i8"), ("longest_gap", "f8"),
-     ("late_gaps", "i8")]  # gaps longer than its tbt
+     ("first_token", "f8"), ("finished", "f8")]
 )  # fmt: skip
 NODES = np.dtype(
     [("state", "i8"),
@@ -65,9 +82,14 @@ NODES = np.dtype(
      ("running", "i8"),  # requests holding KV blocks
      ("head", "i8"), ("tail", "i8"),  # the waiting queue is queue[node, head:tail]
      ("served", "i8"),  # entries of the last batch
-     ("iterations", "i8"), ("unfinished", "i8"),
-     ("work", "i8")]  # tokens known to be outstanding: prompts left, and announced outputs
+     ("iterations", "i8")]
 )  # fmt: skip
+AGENDA = np.dtype(
+    [("time", "f8"),  # of the next event of each node
+     ("node", "u4"),  # by place in the heap
+     ("place", "u4")]  # of each node in the heap, or ABSENT
+)  # fmt: skip
+ABSENT = np.uint32(2**32 - 1)
 DESKS = np.dtype(  # [nodes, width]: where each node's batch is written, and lists of the node
     [("tokens", "i8"), ("reserve", "i8"), ("chunk", "i8"), ("history", "i8"), ("served_tokens", "i8"),
      ("request", "u4"), ("victim", "u4"),
@@ -88,6 +110,9 @@ class Books(NamedTuple):
     requests: Any  # REQUESTS [n]
     shown: Any
     nodes: Any  # NODES [nodes]
+    loads: Any  # NodeLoads [nodes], what routers see
+    shown_loads: Any
+    agenda: Any  # AGENDA [nodes]
     queue: Ids  # [nodes, capacity]
     shown_queue: Ids
     desks: Any  # DESKS [nodes, width]
@@ -114,15 +139,15 @@ class Limits(NamedTuple):
 
 
 # cells of the cursor: where the loop stands, and what went wrong
-NEXT, ROWS, ROW_ENTRIES, STAMP, RULE, REQUEST, HAVE, NEED, NODE, ITERATION, HOLDS = range(11)
-CURSOR = 11
+NEXT, ROWS, ROW_ENTRIES, STAMP, RULE, REQUEST, HAVE, NEED, NODE, ITERATION, HOLDS, SCHEDULED = range(12)
+CURSOR = 12
 HOLDS_AT_ONCE = 1 << 16  # then the loop looks in on Python, so that Ctrl-C ends a policy that holds and holds
 NOBODY = -1  # a rule about the whole batch was broken
 
 
-def fields_of(table: NDArray[Any]) -> Any:
-    """The fields of a structured array as a NamedTuple of arrays over the same memory; other arrays as they are."""
-    if table.dtype.names is None:
+def fields_of(table: Any) -> Any:
+    """The fields of a structured array as a NamedTuple of arrays over the same memory; anything else as it is."""
+    if isinstance(table, tuple) or table.dtype.names is None:
         return table
     return _row_type(table.dtype.names)(*(table[name] for name in table.dtype.names))
 

@@ -28,6 +28,7 @@ from typing import Any
 
 from numba.extending import overload
 
+from queueing.agenda import due, schedule
 from queueing.batch import ENTRIES, FREE, OVERFLOW, VICTIMS, Batch, View
 from queueing.books import (
     BREACH,
@@ -70,7 +71,7 @@ from queueing.books import (
 )
 from queueing.compilation import kernel
 from queueing.models.iteration_time import Load
-from queueing.policy import NodeLoads
+from queueing.prefetch import fetch
 from queueing.trace import gap_bin
 
 
@@ -95,6 +96,8 @@ def deliver(i, k, b, limits):
     b.requests.client[i] = b.source.client[i]
     b.requests.tbt[i] = b.source.tbt[i]
     b.requests.predicted[i] = b.source.predicted[i]
+    b.requests.output[i] = b.source.output[i]
+    b.requests.slo_class[i] = b.source.slo_class[i]
     longest = b.source.prompt[i] + b.source.output[i]
     blocks = (longest + limits.block_size - 1) // limits.block_size
     if longest > limits.max_length or blocks > limits.blocks - limits.watermark:
@@ -103,8 +106,8 @@ def deliver(i, k, b, limits):
     b.requests.phase[i] = WAITING
     b.queue[k, b.nodes.tail[k]] = i
     b.nodes.tail[k] += 1
-    b.nodes.unfinished[k] += 1
-    b.nodes.work[k] += b.source.prompt[i] + b.source.predicted[i]
+    b.loads.unfinished[k] += 1
+    b.loads.work[k] += b.source.prompt[i] + b.source.predicted[i]
     if b.nodes.state[k] != BUSY:  # an arrival ends a hold
         b.nodes.state[k] = IDLE
         b.nodes.clock[k] = max(b.nodes.clock[k], b.source.arrival[i])
@@ -184,7 +187,7 @@ def evict(k, batch, b):
         if r >= b.requests.phase.size or b.requests.phase[r] != RUNNING or b.requests.node[r] != k:
             return breach(b, PREEMPTION, k, b.nodes.iterations[k], r, 0, 0)
         b.nodes.free[k] += b.requests.blocks[r]
-        b.nodes.work[k] += b.requests.prefilled[r] + b.requests.decoded[r] - b.requests.recomputed[r]
+        b.loads.work[k] += b.requests.prefilled[r] + b.requests.decoded[r] - b.requests.recomputed[r]
         b.requests.prompt[r] += b.requests.decoded[r] - b.requests.recomputed[r]
         b.requests.recomputed[r] = b.requests.decoded[r]
         b.requests.prefilled[r] = 0
@@ -291,7 +294,7 @@ def commit(k, batch, b, limits):
             if gap != known_gap:  # most decodes of a batch share the end of the last one
                 known_gap = gap
                 known_bin = gap_bin(gap)
-            b.gaps[b.source.slo_class[r], known_bin] += 1
+            b.gaps[b.requests.slo_class[r], known_bin] += 1
             if gap > b.requests.longest_gap[r]:
                 b.requests.longest_gap[r] = gap
             if gap > b.requests.tbt[r]:
@@ -300,17 +303,17 @@ def commit(k, batch, b, limits):
             work += 1
         b.requests.decoded[r] += 1
         b.requests.last_token[r] = end
-        if b.requests.decoded[r] == b.source.output[r]:
+        if b.requests.decoded[r] == b.requests.output[r]:
             b.requests.finished[r] = end
             b.requests.phase[r] = FINISHED
             b.nodes.free[k] += b.requests.blocks[r]
             b.requests.blocks[r] = 0
-            b.nodes.unfinished[k] -= 1
+            b.loads.unfinished[k] -= 1
             work += max(b.requests.predicted[r] - b.requests.decoded[r], 0)
             gone = True
     if gone:
         drop_members(k, b)
-    b.nodes.work[k] -= work
+    b.loads.work[k] -= work
     b.nodes.served[k] = entries
     b.nodes.clock[k] = end
     b.nodes.seconds[k] = b.nodes.planned[k]
@@ -458,7 +461,7 @@ def settle(k, until, more, b, limits):
         else:
             b.nodes.clock[k] = b.nodes.until[k]
             b.nodes.state[k] = IDLE
-    if b.nodes.clock[k] >= until or b.nodes.unfinished[k] == 0:
+    if b.nodes.clock[k] >= until or b.loads.unfinished[k] == 0:
         return DONE
     return ready(k, b, limits)
 
@@ -473,8 +476,11 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
         until = limits.horizon
         if more:
             until = min(b.source.arrival[i], limits.horizon)
-        for k in range(count):
+        while due(b, until):
+            k = int(b.agenda.node[0])
             memory = memory_of(memories, k)
+            for j in range(b.nodes.running[k]):  # with a thousand nodes they are in no cache any more
+                fetch(b.requests, b.desks.member[k, j])
             while True:
                 code = settle(k, until, more, b, limits)
                 if code == DONE:
@@ -495,16 +501,18 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
                 code = launch(k, seconds, tokens, decodes, context, b, limits)
                 if code != DONE:
                     return code
+            schedule(k, b)
         if not more or b.source.arrival[i] >= limits.horizon:
             return DONE
         k = 0
         if count > 1:
-            k = router(router_p, i, draws, NodeLoads(b.nodes.unfinished, b.nodes.work))
+            k = router(router_p, i, draws, b.shown_loads)
             if not 0 <= k < count:
                 return breach(b, ROUTING, 0, 0, i, count - 1, k)
         if not make_room(k, b, 0):
             return QUEUE_FULL
         deliver(i, k, b, limits)
+        schedule(k, b)
         b.cursor[NEXT] = i + 1
     return DONE
 

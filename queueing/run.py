@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from queueing.batch import COUNTS
 from queueing.books import (
+    ABSENT,
+    AGENDA,
     CURSOR,
     DESKS,
     ENTRIES_LOG,
     HAVE,
     ITERATION,
     ITERATIONS,
+    LINE,
     NEED,
     NEXT,
     NOBODY,
@@ -40,7 +43,7 @@ from queueing.books import (
     Limits,
     fields_of,
 )
-from queueing.policy import Policy, Router
+from queueing.policy import NodeLoads, Policy, Router
 from queueing.system import System
 from queueing.trace import SKETCH_BINS, Trace
 from queueing.workload import Workload
@@ -66,6 +69,13 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     alias = array.view()
     alias.flags.writeable = False
     return alias
+
+
+def _on_a_line(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros that begin where a cache line does."""
+    raw = np.zeros(n * dtype.itemsize + LINE, np.uint8)
+    first = -raw.ctypes.data % LINE
+    return raw[first : first + n * dtype.itemsize].view(dtype)
 
 
 def _as_is(array: NDArray[Any]) -> NDArray[Any]:
@@ -129,7 +139,7 @@ class Run:
             source[name] = getattr(workload, name)
         source["predicted"] = system.max_length - workload.prompt if predicted is None else predicted
         source["slo_class"] = slo_class
-        requests = np.zeros(n, REQUESTS)
+        requests = _on_a_line(n, REQUESTS)
         for name in ("last_token", "admitted", "prefill_end", "first_token", "finished"):
             requests[name] = math.nan
         requests["arrival"] = requests["tbt"] = math.inf
@@ -137,11 +147,17 @@ class Run:
         state = np.zeros(nodes, NODES)
         state["free"] = system.blocks
         state["head"] = state["tail"] = 256
+        loads = NodeLoads(np.zeros(nodes, np.int64), np.zeros(nodes, np.int64))
+        agenda = np.zeros(nodes, AGENDA)
+        agenda["place"] = ABSENT
         self.tables: dict[str, Any] = {
             "source": source,
             "requests": requests,
             "shown": _read_only(requests),
             "nodes": state,
+            "loads": loads,
+            "shown_loads": NodeLoads(*map(_read_only, loads)),
+            "agenda": agenda,
             "queue": np.zeros((nodes, 1024), np.uint32),
             "desks": (desks := np.zeros((nodes, width), DESKS)),
             "shown_desks": _read_only(desks),

@@ -59,7 +59,7 @@ def open_batch(plan, p, memories, b, limits, due, delivered, more):
             return QUEUE_FULL, 0, 0, 0, 0
         deliver(due[b.cursor[NEXT] - delivered], 0, b, limits)
         b.cursor[NEXT] += 1
-    if b.nodes.unfinished[0] == 0:
+    if b.loads.unfinished[0] == 0:
         return NOTHING, 0, 0, 0, 0
     code = ready(0, b, limits)
     if code != PLAN:
@@ -174,7 +174,7 @@ class Server:
     @property
     def unfinished(self) -> int:
         """Requests that have come and are not finished."""
-        return int(self._node["unfinished"]) + self._known - int(self.run.cursor[NEXT])
+        return int(self.run.tables["loads"].unfinished[0]) + self._known - int(self.run.cursor[NEXT])
 
     def submit(self, request: int, at: float) -> None:
         """Hand over a request that arrives at `at` (s), not before any other.
@@ -270,7 +270,7 @@ class Server:
                 f"the engine reports a batch of {done.seconds} s; report a positive, finite time"
             )
         for r in done.ended:  # the books learn now how long the text is
-            self._source["output"][r] = self.requests["decoded"][r] + 1
+            self._source["output"][r] = self.requests["output"][r] = self.requests["decoded"][r] + 1
         code = self._close_batch(done.seconds, *self._planned, self.run.books, self.run.limits)
         self._planned = None
         assert code == DONE, code

@@ -88,6 +88,8 @@ class Ledger:
             run.tables[name][: self._rows] = old.tables[name][: self._rows]
         for name in ("nodes", "desks", "count", "cursor"):
             run.tables[name][...] = old.tables[name]
+        run.tables["loads"].unfinished[:] = old.tables["loads"].unfinished
+        run.tables["loads"].work[:] = old.tables["loads"].work
         for bigger, smaller in zip(run.memories, old.memories, strict=True):
             bigger[tuple(slice(0, length) for length in smaller.shape)] = smaller
         run.tables["queue"] = old.tables["queue"]
@@ -158,7 +160,7 @@ class Ledger:
         kept = member[:running][member[:running] != row]
         member[: len(kept)] = kept
         node["running"] = len(kept)
-        node["unfinished"] -= 1
+        self.run.tables["loads"].unfinished[0] -= 1
         self._requests["blocks"][row] = 0
         self._requests["phase"][row] = FINISHED
         self._count_free()
