@@ -25,7 +25,6 @@ from queueing.books import (
     HAVE,
     ITERATION,
     ITERATIONS,
-    LINE,
     NEED,
     NEXT,
     NOBODY,
@@ -44,6 +43,7 @@ from queueing.books import (
     fields_of,
 )
 from queueing.policy import NodeLoads, Policy, Router
+from queueing.storage import Memory, Storage, pieces
 from queueing.system import System
 from queueing.trace import SKETCH_BINS, Trace
 from queueing.workload import Workload
@@ -71,45 +71,15 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     return alias
 
 
-def _on_a_line(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros that begin where a cache line does."""
-    raw = np.zeros(n * dtype.itemsize + LINE, np.uint8)
-    first = -raw.ctypes.data % LINE
-    return raw[first : first + n * dtype.itemsize].view(dtype)
-
-
 def _as_is(array: NDArray[Any]) -> NDArray[Any]:
     return array
-
-
-class _Columns:
-    """Rows in columns that grow as a whole; memory past the last row is reserved but never touched."""
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._columns = {name: np.empty(1 << 16, dtype[name]) for name in dtype.names or ()}
-        self._rows = 0
-
-    def append(self, table: NDArray[Any], share: float) -> None:
-        """Append the rows of a structured array, with which this `share` of the run is done."""
-        rows = self._rows + len(table)
-        room = rows * min(max(1.1 / share, 2), 16)  # enough for the rest, so that rows are rarely moved
-        for name, column in self._columns.items():
-            if rows > len(column):
-                grown = np.empty(int(room), column.dtype)
-                grown[: self._rows] = column[: self._rows]
-                column = self._columns[name] = grown
-            column[self._rows : rows] = table[name]
-        self._rows = rows
-
-    def all(self) -> dict[str, NDArray[Any]]:
-        """Every row so far, by column."""
-        return {name: column[: self._rows] for name, column in self._columns.items()}
 
 
 class Run:
     """The books of one run of `policy` on `nodes` nodes of `system`; `python` lays them out for the loop's twin.
 
-    `rows` of the log are kept in the tables; :meth:`move_log` empties them into columns.
+    `rows` of the log are kept in the tables; :meth:`move_log` empties them into columns.  What has a row per request,
+    and the trace, lie in `storage`.
     """
 
     def __init__(
@@ -125,25 +95,27 @@ class Run:
         record_entries: bool = False,
         python: bool = False,
         rows: int = 1 << 16,
+        storage: Storage | None = None,
     ) -> None:
         n = len(workload)
+        self._storage = storage = Memory() if storage is None else storage
         self._python = python
         self.workload, self.system, self.policy, self.router = workload, system, policy, router
         self.seed, self.horizon, self.record_entries = seed, horizon, record_entries
         places = system.max_running
         width = min(places, n + 64) + 1  # the loop refuses a batch that names more requests than there are
-        predicted = workload.predicted
-        self.class_tbt, slo_class = np.unique(workload.tbt, return_inverse=True)
-        source = np.zeros(n, SOURCE)
-        for name in ("arrival", "prompt", "output", "client", "tbt"):
-            source[name] = getattr(workload, name)
-        source["predicted"] = system.max_length - workload.prompt if predicted is None else predicted
-        source["slo_class"] = slo_class
-        requests = _on_a_line(n, REQUESTS)
-        for name in ("last_token", "admitted", "prefill_end", "first_token", "finished"):
-            requests[name] = math.nan
-        requests["arrival"] = requests["tbt"] = math.inf
-        requests["node"] = NOBODY
+        self.class_tbt = np.unique(np.concatenate([np.unique(workload.tbt[at]) for at in pieces(n)]))
+        source, requests = storage.zeros(n, SOURCE), storage.zeros(n, REQUESTS)
+        for at in pieces(n):
+            for name in ("arrival", "prompt", "output", "client", "tbt"):
+                source[name][at] = getattr(workload, name)[at]
+            known = workload.predicted
+            source["predicted"][at] = system.max_length - workload.prompt[at] if known is None else known[at]
+            source["slo_class"][at] = np.searchsorted(self.class_tbt, workload.tbt[at])
+            for name in ("last_token", "admitted", "prefill_end", "first_token", "finished"):
+                requests[name][at] = math.nan
+            requests["arrival"][at] = requests["tbt"][at] = math.inf
+            requests["node"][at] = NOBODY
         state = np.zeros(nodes, NODES)
         state["free"] = system.blocks
         state["head"] = state["tail"] = 256
@@ -175,7 +147,11 @@ class Run:
         memory = policy.init(max(n, int(workload.client.max(initial=-1)) + 1))
         make: Any = type(memory)
         self.memories = make(*(np.repeat(np.asarray(a)[None], nodes, axis=0) for a in memory))
-        self._iterations, self._entries = _Columns(ITERATIONS), _Columns(ENTRIES_LOG)
+        self._iterations = {
+            name: storage.rows(f"iterations.{name}", ITERATIONS[name]) for name in ITERATIONS.names or ()
+        }
+        names = ENTRIES_LOG.names if record_entries else ()
+        self._entries = {name: storage.rows(f"entries.{name}", ENTRIES_LOG[name]) for name in names or ()}
         self._open()
 
     def _open(self) -> None:
@@ -197,7 +173,8 @@ class Run:
             (self._iterations, "log", ROWS),
             (self._entries, "entries", ROW_ENTRIES),
         ):
-            columns.append(self.tables[table][: self.cursor[filled]], share)
+            for name, column in columns.items():
+                column.append(self.tables[table][name][: self.cursor[filled]], share)
             self.cursor[filled] = 0
 
     def breach(self) -> PolicyBreach:
@@ -220,12 +197,19 @@ class Run:
             name: np.ascontiguousarray(getattr(self.workload, name))
             for name in ("arrival", "prompt", "client", "tbt", "ttft")
         }
-        requests["output"] = np.ascontiguousarray(source["output"])  # an engine learns it at the end
-        requests["slo_class"] = np.ascontiguousarray(source["slo_class"])
-        requests["status"] = known["phase"].astype(np.int8)
-        for name in REQUESTS.names or ():
-            if name not in requests and name not in HIDDEN:
-                requests[name] = np.ascontiguousarray(known[name])
+        kept = {
+            name: source[name] for name in ("output", "slo_class")
+        }  # an engine learns the output at the end
+        kept |= {
+            name: known[name] for name in REQUESTS.names or () if name not in {*requests, *kept, *HIDDEN}
+        }
+        kept["status"] = known["phase"]
+        requests |= {
+            name: self._storage.column(
+                f"requests.{name}", values, np.int8 if name == "status" else values.dtype
+            )
+            for name, values in kept.items()
+        }
         system = self.system
         meta = {
             "policy": self.policy.name,
@@ -241,8 +225,8 @@ class Run:
         }
         return Trace(
             requests,
-            self._iterations.all(),
-            self._entries.all() if self.record_entries else None,
+            {name: column.all() for name, column in self._iterations.items()},
+            {name: column.all() for name, column in self._entries.items()} if self.record_entries else None,
             self.tables["gaps"],
             self.class_tbt,
             meta,

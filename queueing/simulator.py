@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from queueing.compilation import compiled, interpreted, loop
 from queueing.loop import serve
 from queueing.policy import Policy, Router, route
 from queueing.run import PolicyBreach, Run, versions
+from queueing.storage import Files
 from queueing.system import System
 from queueing.trace import Trace
 from queueing.workload import Workload
@@ -51,6 +53,7 @@ def simulate(
     horizon: float = math.inf,
     record_entries: bool = False,
     python: bool = False,
+    folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trace:
     """Serve `workload` on `system` under `policy` and return the :class:`~queueing.trace.Trace`.
@@ -65,6 +68,8 @@ def simulate(
         horizon: no batch starts and no request arrives at or after this time (s).
         record_entries: also record which request got how many tokens in which batch.
         python: run the plain-Python twin of the compiled loop: some five hundred times slower, steppable, same result.
+        folder: keep the tables in files there, mapped into memory, so that the run may be larger than the memory; the
+            trace is read from them, so they must stay as long as it is used.  An empty or a new folder.
         progress: called now and then with (requests arrived, requests in all).
 
     Raises:
@@ -81,7 +86,7 @@ def simulate(
         raise ValueError(f"horizon must be positive, not {horizon}")
     run = Run(
         workload, system, policy, nodes=nodes, router=router, seed=seed, horizon=horizon,
-        record_entries=record_entries, python=python,
+        record_entries=record_entries, python=python, storage=None if folder is None else Files(folder),
     )  # fmt: skip
     route_by = router if router is not None else _Single()
     draws = np.random.default_rng(seed).random((len(workload), route_by.draws_per_request))

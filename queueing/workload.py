@@ -182,6 +182,17 @@ class Workload:
         return cls(**given)
 
     @classmethod
+    def mapped(cls, **columns: NDArray[Any]) -> Workload:
+        """Take columns as they are, neither copied nor checked: they are of a workload that was checked when written.
+
+        They may be files mapped into memory, larger than it.
+        """
+        made = object.__new__(cls)
+        for field in fields(cls):
+            object.__setattr__(made, field.name, columns.get(field.name))
+        return made
+
+    @classmethod
     def generate(
         cls,
         arrivals: Arrivals,
