@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -20,6 +21,9 @@ __all__ = ["EXECUTORS", "each", "require"]
 EXECUTORS = ("joblib", "ray", "serial")
 PATIENCE = 3  # deaths in a row, without a single result between them, after which nobody tries again
 WINDOW = 1000  # tasks that Ray knows at once
+KNOCK = 5.0  # s in which a cluster answers; Ray itself asks for minutes
+# Set to 0 before Ray is imported, it keeps a Ray of this machine on the loopback, whatever the system.
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,6 +47,9 @@ def require(executor: str, workers: int = 1, address: str | None = None) -> None
         )
     if executor == "serial":
         return
+    if executor == "ray" and address is None:
+        os.environ.setdefault(LOOPBACK, "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
     try:
         importlib.import_module(executor)
     except ImportError:
@@ -147,15 +154,19 @@ def _by_ray(
 
 
 def _start(ray: Any, workers: int, address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init("local", num_cpus=workers, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
         return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if port.isdecimal():
+            socket.create_connection((host, int(port)), KNOCK).close()
         ray.init(address, **quiet)
-    except (OSError, RuntimeError, ValueError) as problem:
-        raise ConnectionError(f"there is no Ray cluster to reach at {address}: {problem}") from None
+    except (OSError, OverflowError, RuntimeError, ValueError, ImportError, SystemExit) as problem:
+        raise ConnectionError(
+            f"there is no Ray cluster to reach at {address} ({problem}); see `ray status`"
+        ) from None
 
 
 def _given_up(left: int) -> ChildProcessError:

@@ -33,10 +33,10 @@ def files_of(name: str) -> dict[str, Path]:
 
 @functools.cache
 def fingerprint(*modules: str) -> str:
-    """Digest of all files of the packages and modules named, and of the versions of Python and of the libraries below, read once a process.
+    """Digest of all files of the packages and modules named, and of the versions of Python and of the libraries below.
 
-    Two processes with the same fingerprint compute the same figures, but for the last bit where numpy chooses other
-    instructions for another processor.
+    Read once a process.  Two processes with the same fingerprint compute the same figures, but for the last bit where
+    numpy chooses other instructions for another processor.
     """
     digest = hashlib.sha256(repr(sorted(versions().items())).encode())
     for module in modules:
