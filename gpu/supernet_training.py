@@ -1,7 +1,8 @@
 """Train a supernet on digits that a package ships, and measure its subnets: accuracy, seconds per batch, switching.
 
 Data: the 1,797 handwritten digits of scikit-learn, 8 × 8, each put somewhere on a larger canvas and covered with noise,
-so that small subnets are worse than large ones; of the digits as they are every subnet knows 98 %.
+so that small subnets are worse than large ones; of the digits as they are every subnet knows 98 %.  Subnets are chosen
+by what they know of one part, the validation digits, and judged by another, the test digits.
 Training: the sandwich rule (the largest, the smallest and random subnets in every step), as of slimmable networks and
 Once-for-All, recalled.
 """
@@ -37,21 +38,25 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 DIGIT = 8  # pixels of a side
+TRAINING, VALIDATION = 1100, 348  # digits; the other 349 are for the test
 
 
 class Digits(NamedTuple):
-    """Images [n, 1, side, side] and labels [n], to train on and to test on; no digit is in both."""
+    """Images [n, 1, side, side] and labels [n], to train on, to choose by and to test on; no digit is in two parts."""
 
     images: Tensor
     labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
 
 
 def digits(*, canvas: int = 12, noise: float = 0.25, copies: int = 3, seed: int = 0) -> Digits:
-    """Return noisy, displaced digits: 1,300 of them `copies` times each to train on, 497 twice to test on.
+    """Return noisy, displaced digits: 1,100 to train on, `copies` times; 348 to choose by and 349 to test on, twice.
 
-    Args: canvas = side of the images, pixels >= 8; noise = standard deviation, where ink is 1; copies; seed.
+    Args: canvas = side of the images, pixels >= 8; noise = standard deviation, where ink is 1; copies; seed = of the
+        split, the places and the noise.
     Errors: ImportError naming the extra where scikit-learn is missing.
     """
     if canvas < DIGIT or copies < 1 or noise < 0:
@@ -64,7 +69,8 @@ def digits(*, canvas: int = 12, noise: float = 0.25, copies: int = 3, seed: int 
     ink, label = torch.tensor(shipped.images, dtype=torch.float32) / 16, torch.tensor(shipped.target)
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(ink), generator=random)
-    parts = ((order[:1300], copies), (order[1300:], 2))
+    cuts = order.tensor_split((TRAINING, TRAINING + VALIDATION))
+    parts = zip(cuts, (copies, 2, 2), strict=True)
     drawn = [
         (
             torch.cat([_placed(ink[part], canvas, noise, random) for _ in range(times)]),
@@ -72,7 +78,7 @@ def digits(*, canvas: int = 12, noise: float = 0.25, copies: int = 3, seed: int 
         )
         for part, times in parts
     ]
-    return Digits(*drawn[0], *drawn[1])
+    return Digits(*drawn[0], *drawn[1], *drawn[2])
 
 
 def _placed(ink: Tensor, canvas: int, noise: float, random: torch.Generator) -> Tensor:
@@ -121,14 +127,15 @@ def train(
             if progress is not None:
                 progress(done, steps)
     net.eval()
-    net.calibrate(images[:1300])
+    net.calibrate(images[:TRAINING])
     net.actuate(net.subnets[-1])
 
 
 @torch.no_grad()
 def accuracy(net: Supernet, images: Tensor, labels: Tensor) -> float:
     """Share of the images that the active subnet gets right."""
-    return float((net(images).argmax(1) == labels).float().mean())
+    parts = zip(images.split(256), labels.split(256), strict=True)  # larger ones leave the cache
+    return sum(int((net(some).argmax(1) == right).sum()) for some, right in parts) / len(images)
 
 
 class Profile(NamedTuple):
@@ -206,15 +213,17 @@ def switching(net: Supernet, *, times: int = 2000, loads: int = 30) -> Switching
 class Study:
     """A trained supernet and what was measured of it: plain numbers, and batches to execute.
 
-    `training`, CPU seconds; `profile` of all subnets, in the order of `subnets`; `borrowed`, accuracy of each with the
-    statistics of the largest instead of its own; `switching`, s; `shared`, bytes of the weights with the statistics of
-    all subnets; `one`, of the largest subnet alone; `separate`, of all subnets as networks of their own.
+    `training`, CPU seconds; `profile` of all subnets, in the order of `subnets`, its accuracy on the validation images;
+    `tested`, accuracy of each on the test images; `borrowed`, the same with the statistics of the largest instead of
+    its own; `switching`, s; `shared`, bytes of the weights with the statistics of all subnets; `one`, of the largest
+    subnet alone; `separate`, of all subnets as networks of their own.
     """
 
     net: Supernet
     data: Digits
     training: float
     profile: Profile
+    tested: list[float]
     borrowed: list[float]
     switching: Switching
     shared: int
@@ -243,19 +252,21 @@ def study(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Study:
-    """Make, train and measure a supernet on the digits, single-threaded."""
+    """Make, train and measure a supernet on the digits, single-threaded; all chance in it comes from `seed`."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     net, data = Supernet(architecture), digits(seed=seed)
     began = time.process_time()
     train(net, data.images, data.labels, epochs=epochs, seed=seed, progress=progress)
     took = time.process_time() - began
-    measured = profile(net, net.subnets, data.test_images, data.test_labels, repeats=repeats)
+    measured = profile(net, net.subnets, data.validation_images, data.validation_labels, repeats=repeats)
+    tested: list[float] = []
     borrowed: list[float] = []
     for subnet in net.subnets:
-        net.actuate(subnet, statistics_of=net.subnets[-1])
-        borrowed.append(accuracy(net, data.test_images, data.test_labels))
+        for statistics_of, found in ((subnet, tested), (net.subnets[-1], borrowed)):
+            net.actuate(subnet, statistics_of=statistics_of)
+            found.append(accuracy(net, data.test_images, data.test_labels))
     alone = [net.extract(subnet) for subnet in net.subnets]
     sizes = [model.weights_bytes + model.statistics_bytes for model in alone]
     shared = net.weights_bytes + len(net.subnets) * net.statistics_bytes
-    return Study(net, data, took, measured, borrowed, switching(net), shared, sizes[-1], sum(sizes))
+    return Study(net, data, took, measured, tested, borrowed, switching(net), shared, sizes[-1], sum(sizes))

@@ -24,15 +24,15 @@ def trained() -> Study:
 
 
 def test_training_teaches_all_subnets_and_the_largest_most(trained: Study) -> None:
-    """Accuracy on 994 images: chance is 0.1, a standard error at most 0.016."""
-    worth = dict(zip(trained.subnets, trained.profile.accuracy, strict=True))
+    """Accuracy on 349 digits, each twice: chance is 0.1, a standard error at most 0.027."""
+    worth = dict(zip(trained.subnets, trained.tested, strict=True))
     assert min(worth.values()) > 0.3
     assert worth[SMALL.largest] - worth[trained.subnets[0]] > 0.05
 
 
 def test_without_statistics_of_its_own_a_subnet_knows_little(trained: Study) -> None:
     """SubnetNorm: with those of the largest subnet all others lose accuracy, the smallest nearly all of it."""
-    own, borrowed = trained.profile.accuracy, trained.borrowed
+    own, borrowed = trained.tested, trained.borrowed
     assert borrowed[-1] == own[-1]
     assert all(a < b for a, b in zip(borrowed[:-1], own[:-1], strict=True))
     assert borrowed[0] < 0.1 + (own[0] - 0.1) / 3
@@ -94,11 +94,39 @@ def test_a_run_is_a_function_of_its_seed() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(weights(1), weights(2), strict=True))
 
 
-def test_no_digit_is_in_both_parts() -> None:
+def test_no_digit_is_in_two_parts() -> None:
     data = digits(noise=0.0, canvas=8, copies=1)
-    train = {image.numpy().tobytes() for image in data.images}
-    assert not any(image.numpy().tobytes() in train for image in data.test_images)
+    parts = [
+        {image.numpy().tobytes() for image in images}
+        for images in (data.images, data.validation_images, data.test_images)
+    ]
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+    other = digits(noise=0.0, canvas=8, copies=1, seed=1).test_images  # control: another split shares digits
+    assert parts[0] & {image.numpy().tobytes() for image in other}
+    assert sum(map(len, parts)) == 1797
     assert accuracy(Supernet(SMALL), data.test_images[:200], data.test_labels[:200]) < 0.4  # untrained
+
+
+def test_accuracy_is_of_all_images(trained: Study) -> None:
+    """It counts part by part what one pass over all would; a single wrong label is noticed."""
+    net, images, labels = trained.net, trained.data.test_images[:300], trained.data.test_labels[:300]
+    net.actuate(SMALL.largest)
+    with torch.no_grad():
+        said = net(images).argmax(1)
+    assert accuracy(net, images, labels) == pytest.approx(float((said == labels).double().mean()))
+    assert accuracy(net, images, said) == 1.0
+    said[-1] = (said[-1] + 1) % 10
+    assert accuracy(net, images, said) == pytest.approx(1 - 1 / 300)
+
+
+def test_each_split_has_its_own_accuracy(trained: Study) -> None:
+    """What subnets are chosen by is of the validation digits, what is reported of the test digits."""
+    net, data = trained.net, trained.data
+    for k in (0, len(trained.subnets) - 1):
+        net.actuate(trained.subnets[k])
+        assert accuracy(net, data.validation_images, data.validation_labels) == trained.profile.accuracy[k]
+        assert accuracy(net, data.test_images, data.test_labels) == trained.tested[k]
+    assert trained.tested != trained.profile.accuracy
 
 
 @pytest.mark.parametrize(
