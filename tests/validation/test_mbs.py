@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.buffer_tuner import Grid
-from queueing.models.buffer_plan import Limit, Service
+from queueing.models.buffer_plan import Service
 from queueing.models.serverless import PRICES
 from validation import experiments
 from validation.experiments import mbs
@@ -40,8 +39,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     prices = PRICES["aws-100ms"]
     monkeypatch.setattr(mbs, "service", lambda: Service(prices, (1024, 1536, 1792, 2560)))
     monkeypatch.setattr(mbs, "cut_points", lambda *_: [{"excess": 0.0}])
-    monkeypatch.setattr(mbs, "day", lambda *_: [])
-    monkeypatch.setattr(mbs, "_day_rows", lambda hours: [])
+    for name in ("day", "day_rows", "function_rows"):
+        monkeypatch.setattr(mbs, name, lambda *_: [])
+    monkeypatch.setattr(mbs, "function_days", lambda *_: ([], "none"))
     found = {"grid": 2400, "allowed": 240, "evaluations": 17, "within 1 %": True}
     monkeypatch.setattr(
         mbs, "optimised", lambda *_: [{"method": m, **found} for m in ("bayes", "penalty", "random")]
@@ -86,13 +86,3 @@ def test_verdicts_of_the_search_follow_from_its_runs() -> None:
 
     assert [rows(x)[0].verdict for x in (30, math.inf)] == ["reproduced", "differs"]
     assert [rows(x)[-1].verdict for x in (240, math.inf)] == ["reproduced", "differs"]
-
-
-def test_the_day_tells_a_plan_that_breaks_the_limit_from_one_that_keeps_it() -> None:
-    on = Service(PRICES["aws-100ms"], (1024, 1280, 1536, 1792, 2048))
-    assert len(Grid.of(on, Limit(0.3), 6, 5)) == 150
-    hours = mbs.day(on, (3, 15), 2)
-    for hour in hours:
-        assert hour["retuned attained"] >= 0.95 <= hour["safe attained"]
-        assert hour["retuned"] <= hour["safe"] * (1 + 1e-12)
-    assert min(hour["mean rate attained"] for hour in hours) < 0.95

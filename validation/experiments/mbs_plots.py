@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from validation.experiments.mbs_days import FUNCTION_PLANS
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.result import Result
 
@@ -14,8 +15,8 @@ __all__ = ["write_plots"]
 
 
 def write_plots(result: Result, out: Path) -> list[Path]:
-    """Draw cost, padding and calls against the number of buffers, the searches, and the day; return the files."""
-    curve, compared, searched, _, hours = result.tables.values()
+    """Draw cost, padding and calls against the number of buffers, the searches, and the days; return the files."""
+    curve, compared, searched, _, hours, functions = result.tables.values()
     cases = list(dict.fromkeys((r["mix"], r["limit"]) for r in curve))
     written: list[Path] = []
     with figure(columns=3) as (drawing, axes):
@@ -63,7 +64,22 @@ def write_plots(result: Result, out: Path) -> list[Path]:
         )
         axes[0][1].legend(fontsize=7)
         written += save(drawing, out / "search_and_day")
-    return written
+    return written + _function_day(functions, out)
+
+
+def _function_day(hours: Sequence[Mapping[str, Any]], out: Path) -> list[Path]:
+    """Cost and attainment of each plan by the hour."""
+    with figure(columns=2) as (drawing, axes):
+        for k, name in enumerate(FUNCTION_PLANS):
+            rows = [r for r in hours if r["plan"] == name]
+            for ax, column in zip(axes[0], ("cost", "worst buffer"), strict=True):
+                style = {"color": COLOURS[k], "marker": MARKERS[k], "markersize": 3, "linewidth": 1.0}
+                ax.plot([r["hour"] for r in rows], [r[column] for r in rows], label=name, **style)
+        axes[0][0].set(xlabel="hour", ylabel="USD per million requests", title="A day of functions")
+        axes[0][1].axhline(0.95, color="black", linewidth=0.6, linestyle=":")
+        axes[0][1].set(xlabel="hour", ylabel="within the limit, worst buffer", title="Limit: 0.95")
+        axes[0][0].legend(fontsize=7)
+        return save(drawing, out / "function_day")
 
 
 def _simulated(axes: Any, rows: Sequence[Mapping[str, Any]], k: int) -> None:
