@@ -21,7 +21,7 @@ export NUMBA_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 RUN_EXTRAS := plots,tables
-TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,gpu,oracle,serverless,test
+TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,gpu,oracle,serverless,scale,test
 # Named with the extras in one call, so that pip does not look for newer ones, which bring gigabytes of CUDA.
 TORCH := torch==2.13.0 triton==3.7.1
 # Real weights for the engine's tests; its own dependencies are another engine, and not needed.

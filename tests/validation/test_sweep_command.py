@@ -301,7 +301,7 @@ def workers_of(process):
 def undisturbed(tmp_path_factory):
     """Bytes of the table of the twelve points that nobody disturbed."""
     points = [Point("sarathi", 1.2, SYSTEM, seed, requests=8000) for seed in range(12)]
-    return sweep(points, tmp_path_factory.mktemp("long") / "sweep").table.read_bytes()
+    return sweep(points, tmp_path_factory.mktemp("long") / "sweep", executor="serial").table.read_bytes()
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are found through /proc")
@@ -340,7 +340,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(capsys, undisturbed, tmp_path, num
             f"tandem: interrupted; {len(finished)} of 12 points are kept in {out}, and the same command again "
             "does the others\n"
         )
-    code, again, _ = run(capsys, *LONG, "--out", out)
+    code, again, _ = run(capsys, *LONG, "--executor", "serial", "--out", out)
     assert code == 0
     assert json.loads(again)["computed"] == 12 - len(finished)
     assert (out / "table.parquet").read_bytes() == undisturbed
