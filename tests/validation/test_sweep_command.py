@@ -5,9 +5,11 @@ sure is that points are counted on disk before and after, not that they are time
 """
 
 import dataclasses
+import doctest
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -547,3 +549,30 @@ def test_the_fingerprint_knows_every_file_and_an_edit_of_any(tmp_path, monkeypat
         assert edited != plain
         plain = edited
     assert "queueing/simulator.py" in files_of("queueing")
+
+
+# --- the arithmetic of the page
+
+
+def test_the_arithmetic_of_the_page_is_as_executed():
+    page = Path(__file__).parents[2] / "docs" / "sweep.md"
+    text = page.read_text(encoding="utf-8")
+    examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert doctest.DocTestRunner(verbose=False).run(examples).failed == 0
+    assert len(examples.examples) > 20
+    bent = doctest.DocTestParser().get_doctest(text.replace("141e3", "142e3"), {}, page.name, str(page), 0)
+    assert doctest.DocTestRunner(verbose=False).run(bent, out=lambda _: None).failed > 0  # control
+
+
+def test_the_inputs_of_the_page_are_those_of_the_benchmarks():
+    docs = Path(__file__).parents[2] / "docs"
+    found = re.search(
+        r"per_core, iterations_per_core = ([\d.e]+), ([\d.e]+)", (docs / "sweep.md").read_text()
+    )
+    table = (docs / "benchmarks.md").read_text()
+    for name, value in zip(("requests", "iterations"), found.groups(), strict=True):
+        (figure, unit), *_ = re.findall(rf"`sarathi_{name}_per_second` \| ([\d.]+) ([kM])", table)
+        measured = float(figure) * {"k": 1e3, "M": 1e6}[unit]
+        assert abs(np.log(float(value) / measured)) < np.log(
+            1.5
+        )  # an order of magnitude is what the page claims
