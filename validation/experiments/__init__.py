@@ -13,6 +13,7 @@ MODULES = {
     "gpu-tables": "validation.experiments.gpu_tables",
     "mbs": "validation.experiments.mbs",
     "rrl": "validation.experiments.rrl",
+    "sarathi": "validation.experiments.sarathi",
     "slackfit": "validation.experiments.slackfit",
     "slai": "validation.experiments.slai",
     "supernet": "validation.experiments.supernet",
