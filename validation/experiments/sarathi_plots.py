@@ -16,7 +16,7 @@ __all__ = ["TABLES", "write_plots"]
 
 TABLES = (
     "capacity (requests/s)",
-    "capacity over vLLM: coefficients scaled, short runs (ratio)",
+    "capacity over vLLM under other costs and in short runs (ratio)",
     "latency by rate (s)",
     "overhead of chunks (percent)",
     "decodes beside a prompt over decodes alone (ratio)",
@@ -58,6 +58,10 @@ def _capacity(table: Entries, out: Path) -> list[Path]:
                             capsize=3, label=f"{slo}, {SLO[slo]} s")  # fmt: skip
                 ax.axhline(here[0]["ceiling"], color=COLOURS[k + 4], linestyle=(":", "--")[k], linewidth=1.0,
                            label=f"ceiling of any schedule, {here[0]['policy'].split()[-1]} tokens")  # fmt: skip
+            stalls = [e["stalls"] for e in table if e["lengths"] == case and np.isfinite(e["stalls"])]
+            ax.scatter(
+                [0.9], stalls, marker="_", s=300, color="black", label="one gap in 100 stalled, strict"
+            )
             names = list(dict.fromkeys(e["policy"].split()[0] for e in table))
             ax.set_xticks(range(len(names)), labels=names, rotation=20, fontsize=7)
             ax.set(title=f"{case} lengths", ylabel="capacity (requests/s)", ylim=(0, None))
@@ -90,19 +94,22 @@ def _gaps(table: Entries, capacity: Entries, out: Path) -> list[Path]:
 def _overhead(table: Entries, hybrid: Entries, out: Path) -> list[Path]:
     with figure(columns=2) as (drawing, axes):
         left, right = axes[0]
-        for k, (model, chunk) in enumerate(dict.fromkeys((e["model"], e["chunk"]) for e in table)):
+        kinds = dict.fromkeys((e["model"], e["chunk"]) for e in table if e["chunk"] != 1024)
+        for k, (model, chunk) in enumerate(kinds):
             here = [e for e in table if (e["model"], e["chunk"]) == (model, chunk)]
             errors = _bars(here, "overhead", "low", "high")
             style = _style(k) | {"label": f"{model.split(',')[0]}, chunks of {chunk}"}
             left.errorbar(
-                [e["prompt"] for e in here],
+                [e["prompt"] / 1000 for e in here],
                 [e["overhead"] for e in here],
                 yerr=errors,
                 **style,
             )
-        left.axhline(25, color="grey", linestyle="--", linewidth=0.8, label="published: at most, 512, Yi-34B")
-        left.set(title="Chunks against the prompt in one piece", xlabel="prompt (tokens)", ylabel="overhead (percent)",
-                 xscale="log")  # fmt: skip
+        left.axhline(
+            25, color="grey", linestyle="--", linewidth=0.8, label="published: at most about, 512, Yi-34B"
+        )
+        left.set(title="Chunks against the prompt in one piece", xlabel="prompt (thousand tokens)",
+                 ylabel="overhead (percent)", ylim=(None, 60))  # fmt: skip
         left.legend(fontsize=6)
         for k, decodes in enumerate(sorted({e["decodes"] for e in hybrid})):
             here = [e for e in hybrid if e["decodes"] == decodes and e["context"] == 1024]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,16 @@ from validation.experiments.sarathi_batches import (
     yi_overhead,
     yi_pair,
 )
-from validation.experiments.sarathi_capacity import BUDGET, CASES, SLO, AtRate, Search, ceiling, system
+from validation.experiments.sarathi_capacity import (
+    BUDGET,
+    CASES,
+    SLO,
+    AtRate,
+    Search,
+    ceiling,
+    stall_capacity,
+    system,
+)
 from validation.experiments.sarathi_plots import TABLES
 from validation.result import over_seeds
 from validation.sweep import Records
@@ -24,23 +34,23 @@ __all__ = [
     "ABLATION",
     "ABLATION_LOADS",
     "BASELINES",
+    "ENGINES",
     "MAIN_LOAD",
     "PIPELINED",
     "PLACES_TRIED",
     "SCALES",
-    "SHORT",
     "Measured",
     "ours",
     "tables_of",
 ]
 
-SHORT = 400  # requests of the short runs
 BASELINES = ("vllm", "orca", "hybrid-only", "fastertransformer")
 PLACES_TRIED = ("vllm 32", "vllm 64", "vllm")
 LOADS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the ceiling
 ABLATION = {"hybrid-only": "hybrid-only", "chunk-only 1024": "chunks-only", "sarathi 1024": "both"}
 ABLATION_LOADS = (0.5, 0.7, 0.85)
 MAIN_LOAD = 0.7
+ENGINES = (0.005, 0.01)  # s that an engine adds to every iteration
 SCALES = ((1.0, 1.0), (0.5, 1.0), (1.5, 1.0), (1.0, 0.5), (1.0, 1.5))  # of kappa and phi
 PIPELINED = ("sarathi 512", "sarathi 2048", "vllm", "hybrid-only")
 
@@ -53,16 +63,18 @@ def ours(slo: str) -> str:
 class Measured:
     """The records of all runs."""
 
-    def __init__(self, jobs: Sequence[object], records: Sequence[Mapping[str, Any]], count: int) -> None:
+    def __init__(
+        self, jobs: Sequence[object], records: Sequence[Mapping[str, Any]], count: int, short: int
+    ) -> None:
         def of(kind: type) -> Records:
             return Records([r for job, r in zip(jobs, records, strict=True) if isinstance(job, kind)])
 
-        self.count = count
+        self.count, self.short = count, short
         self.searched, self.at_rates, self.pipelines = of(Search), of(AtRate), of(Saturated)
 
     def capacity(self, case: str, slo: str, name: str, count: int = 0, **scale: float) -> dict[int, float]:
         """Capacity by seed (requests/s)."""
-        chosen = {"kappa": 1.0, "phi": 1.0, "count": count or self.count} | scale
+        chosen = {"kappa": 1.0, "phi": 1.0, "engine": 0.0, "count": count or self.count} | scale
         return self.searched.where(case=case, slo=slo, policy=name, **chosen).values("capacity")
 
     def ratio(self, case: str, slo: str, name: str, count: int = 0, **scale: float) -> list[float]:
@@ -78,11 +90,14 @@ class Measured:
 
 
 def capacity_table(measured: Measured, seeds: int) -> list[dict[str, Any]]:
-    """Capacities, and what Sarathi-Serve's is over each, beside the ceiling of the same requests."""
+    """Capacities, and what Sarathi-Serve's is over each, beside what theory says of the same requests."""
     table: list[dict[str, Any]] = []
     for case in CASES:
         for slo, budget in BUDGET.items():
             edge = over_seeds([ceiling(case, seed, measured.count, budget) for seed in range(seeds)])[0]
+            stalls = over_seeds(
+                [stall_capacity(case, k, measured.count, SLO["strict"]) for k in range(seeds)]
+            )[0]
             for name in (ours(slo), *BASELINES):
                 value, low, high = over_seeds(list(measured.capacity(case, slo, name).values()))
                 ratio, least, most = over_seeds(measured.ratio(case, slo, name))
@@ -95,6 +110,7 @@ def capacity_table(measured: Measured, seeds: int) -> list[dict[str, Any]]:
                         "low": low,
                         "high": high,
                         "ceiling": edge,
+                        "stalls": stalls if (slo, name) == ("strict", "vllm") else math.nan,
                         "ratio": ratio,
                         "ratio low": least,
                         "ratio high": most,
@@ -104,14 +120,16 @@ def capacity_table(measured: Measured, seeds: int) -> list[dict[str, Any]]:
 
 
 def sensitivity_table(measured: Measured) -> list[dict[str, Any]]:
-    """Ratio over vLLM with the attention coefficients scaled, and in short runs."""
+    """Ratio over vLLM: attention coefficients scaled, seconds of an engine added, short runs."""
     table: list[dict[str, Any]] = []
     for case in CASES:
         for slo in SLO:
-            cases = [(measured.count, *scale) for scale in SCALES] + [(SHORT, 1.0, 1.0)]
-            for count, kappa, phi in cases:
-                ratio, low, high = over_seeds(measured.ratio(case, slo, "vllm", count, kappa=kappa, phi=phi))
-                entry = {"lengths": case, "limit": slo, "requests": count, "kappa": kappa, "phi": phi}
+            variants = [(measured.count, *scale, 0.0) for scale in SCALES]
+            variants += [(measured.count, 1.0, 1.0, engine) for engine in ENGINES]
+            for count, kappa, phi, engine in [*variants, (measured.short, 1.0, 1.0, 0.0)]:
+                scale = {"kappa": kappa, "phi": phi, "engine": engine}
+                ratio, low, high = over_seeds(measured.ratio(case, slo, "vllm", count, **scale))
+                entry = {"lengths": case, "limit": slo, "requests": count} | scale
                 table.append(entry | {"ratio": ratio, "low": low, "high": high})
     return table
 
