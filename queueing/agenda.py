@@ -1,8 +1,8 @@
-"""The agenda of the loop: nodes in a binary heap, the one whose next event is first at the top.
+"""The agenda of the loop: nodes in a heap, the one whose next event is first at the top.
 
 An *event* of a node is the end of its batch or of its hold, or, of an idle node with work, the first moment after its
 clock, when it may plan.  Between two arrivals nodes do not meet, so the loop asks only for nodes whose event is due: an
-iteration costs O(log g) of g nodes.
+iteration costs O(log g) of g nodes.  The heap has four children to a place, which share a cache line.
 """
 
 # Compiled functions carry no hints: numba types them by what they are called with.
@@ -12,77 +12,100 @@ from __future__ import annotations
 
 import numpy as np
 
-from queueing.books import ABSENT, IDLE, SCHEDULED
+from queueing.books import IDLE, NOBODY, SCHEDULED
 from queueing.compilation import kernel
 
-__all__ = ["due", "schedule"]
+__all__ = ["TOP", "due", "following", "schedule"]
+
+TOP = 3  # place of the first node; its children are at 4..7, theirs at 8..23, and so on
 
 
 @kernel
-def put(j, k, a):
-    """Node `k` takes place `j` of the heap."""
-    a.node[j] = k
-    a.place[k] = j
+def put(j, time, k, b):
+    """Node `k`, whose event is at `time`, takes place `j`."""
+    b.agenda.time[j] = time
+    b.agenda.node[j] = k
+    b.nodes.place[k] = j
 
 
 @kernel
-def rise(j, a):
-    """Move the node at place `j` up to where its parent is no later."""
-    k = a.node[j]
-    while j > 0:
-        parent = (j - 1) // 2
-        if a.time[a.node[parent]] <= a.time[k]:
+def rise(j, time, k, b):
+    """Node `k` takes place `j`, or one above it where its parent is no later."""
+    while j > TOP:
+        parent = (j - 4) // 4 + TOP
+        if b.agenda.time[parent] <= time:
             break
-        put(j, a.node[parent], a)
+        put(j, b.agenda.time[parent], b.agenda.node[parent], b)
         j = parent
-    put(j, k, a)
+    put(j, time, k, b)
 
 
 @kernel
-def sink(j, size, a):
-    """Move the node at place `j` down to where its children are no earlier."""
-    k = a.node[j]
-    while 2 * j + 1 < size:
-        child = 2 * j + 1
-        if child + 1 < size and a.time[a.node[child + 1]] < a.time[a.node[child]]:
-            child += 1
-        if a.time[k] <= a.time[a.node[child]]:
+def first_child(j, end, b):
+    """The place below `j` whose event is first, or `end` if there is none."""
+    child = 4 * (j - TOP) + 4
+    if child >= end:
+        return end
+    for other in range(child + 1, min(child + 4, end)):
+        if b.agenda.time[other] < b.agenda.time[child]:
+            child = other
+    return child
+
+
+@kernel
+def sink(j, time, k, end, b):
+    """Node `k` takes place `j`, or one below it where its children are no earlier."""
+    while True:
+        child = first_child(j, end, b)
+        if child == end or time <= b.agenda.time[child]:
             break
-        put(j, a.node[child], a)
+        put(j, b.agenda.time[child], b.agenda.node[child], b)
         j = child
-    put(j, k, a)
+    put(j, time, k, b)
 
 
 @kernel
 def due(b, until):
-    """Whether some node has an event by time `until`; the first of them is `b.agenda.node[0]`."""
-    return b.cursor[SCHEDULED] > 0 and b.agenda.time[b.agenda.node[0]] <= until
+    """Whether some node has an event by time `until`; the first of them is `b.agenda.node[TOP]`."""
+    return b.cursor[SCHEDULED] > 0 and b.agenda.time[TOP] <= until
+
+
+@kernel
+def following(b):
+    """The node after the first, or NOBODY."""
+    end = TOP + b.cursor[SCHEDULED]
+    child = first_child(TOP, end, b)
+    return NOBODY if child == end else b.agenda.node[child]
 
 
 @kernel
 def schedule(k, b):
     """Enter the next event of node `k`, or take the node off if it has none."""
-    a = b.agenda
-    size = b.cursor[SCHEDULED]
+    place = b.nodes.place[k]
+    end = TOP + b.cursor[SCHEDULED]
     if b.nodes.state[k] == IDLE and b.loads.unfinished[k] == 0:
-        if a.place[k] != ABSENT:
-            hole = int(a.place[k])
-            a.place[k] = ABSENT
-            b.cursor[SCHEDULED] = size - 1
-            if hole < size - 1:
-                put(hole, a.node[size - 1], a)
-                rise(hole, a)
-                sink(int(a.place[a.node[hole]]), size - 1, a)
+        if place != 0:
+            b.nodes.place[k] = 0
+            b.cursor[SCHEDULED] -= 1
+            if place < end - 1:
+                move(place, b.agenda.time[end - 1], b.agenda.node[end - 1], end - 1, b)
         return
     if b.nodes.state[k] == IDLE:
         # arrivals at its clock come first, as they do before an event at their time
-        a.time[k] = np.nextafter(b.nodes.clock[k], np.inf)
+        time = np.nextafter(b.nodes.clock[k], np.inf)
     else:
-        a.time[k] = b.nodes.until[k]
-    if a.place[k] == ABSENT:
-        put(size, k, a)
-        b.cursor[SCHEDULED] = size + 1
-        rise(size, a)
+        time = b.nodes.until[k]
+    if place == 0:
+        b.cursor[SCHEDULED] += 1
+        rise(end, time, k, b)
     else:
-        rise(int(a.place[k]), a)
-        sink(int(a.place[k]), size, a)
+        move(place, time, k, end, b)
+
+
+@kernel
+def move(j, time, k, end, b):
+    """Node `k` takes place `j`, or one above or below it."""
+    if j > TOP and time < b.agenda.time[(j - 4) // 4 + TOP]:
+        rise(j, time, k, b)
+    else:
+        sink(j, time, k, end, b)

@@ -71,7 +71,7 @@ REQUESTS = _in_lines(  # what the loop knows of each request, by how often it is
      ("prefill_end", "f8"),  # end of the batch that first completed its prompt
      ("first_token", "f8"), ("finished", "f8")]
 )  # fmt: skip
-NODES = np.dtype(
+NODES = _in_lines(
     [("state", "i8"),
      ("clock", "f8"),  # end of the last batch, or the time up to which an idle node has waited
      ("until", "f8"),  # end of the batch in execution, or of the hold
@@ -82,19 +82,14 @@ NODES = np.dtype(
      ("running", "i8"),  # requests holding KV blocks
      ("head", "i8"), ("tail", "i8"),  # the waiting queue is queue[node, head:tail]
      ("served", "i8"),  # entries of the last batch
-     ("iterations", "i8")]
+     ("iterations", "i8"),
+     ("place", "i8")]  # in the heap of the agenda; 0 without an event
 )  # fmt: skip
-AGENDA = np.dtype(
-    [("time", "f8"),  # of the next event of each node
-     ("node", "u4"),  # by place in the heap
-     ("place", "u4")]  # of each node in the heap, or ABSENT
-)  # fmt: skip
-ABSENT = np.uint32(2**32 - 1)
+AGENDA = np.dtype([("time", "f8"), ("node", "i8")])  # of the next events, by place in the heap
 DESKS = np.dtype(  # [nodes, width]: where each node's batch is written, and lists of the node
     [("tokens", "i8"), ("reserve", "i8"), ("chunk", "i8"), ("history", "i8"), ("served_tokens", "i8"),
      ("request", "u4"), ("victim", "u4"),
-     ("served", "u4"),  # the last batch
-     ("member", "u4")]  # requests holding KV blocks, ascending
+     ("served", "u4")]  # the last batch
 )  # fmt: skip
 ITERATIONS = np.dtype(
     [("start", "f8"), ("seconds", "f8"), ("context", "i8"), ("node", "i4"), ("prefill", "i4"), ("decodes", "i4"),
@@ -112,9 +107,11 @@ class Books(NamedTuple):
     nodes: Any  # NODES [nodes]
     loads: Any  # NodeLoads [nodes], what routers see
     shown_loads: Any
-    agenda: Any  # AGENDA [nodes]
+    agenda: Any  # AGENDA [nodes and a little more]
     queue: Ids  # [nodes, capacity]
     shown_queue: Ids
+    members: Ids  # [nodes, width], requests holding KV blocks, ascending
+    shown_members: Ids
     desks: Any  # DESKS [nodes, width]
     shown_desks: Any
     count: Ints  # [nodes, COUNTS]  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -28,7 +28,7 @@ from typing import Any
 
 from numba.extending import overload
 
-from queueing.agenda import due, schedule
+from queueing.agenda import TOP, due, following, schedule
 from queueing.batch import ENTRIES, FREE, OVERFLOW, VICTIMS, Batch, View
 from queueing.books import (
     BREACH,
@@ -156,7 +156,7 @@ def leave_queue(k, r, b):
 @kernel
 def join_members(k, r, b):
     """Insert `r` among the running requests of node `k`, kept in ascending order."""
-    row = b.desks.member[k]
+    row = b.members[k]
     j = b.nodes.running[k]
     while j > 0 and row[j - 1] > r:
         row[j] = row[j - 1]
@@ -168,7 +168,7 @@ def join_members(k, r, b):
 @kernel
 def drop_members(k, b):
     """Remove requests that no longer run from the members of node `k`, keeping the order."""
-    row = b.desks.member[k]
+    row = b.members[k]
     kept = 0
     for j in range(b.nodes.running[k]):
         r = row[j]
@@ -329,7 +329,7 @@ def look(k, b, limits):
         b.nodes.iterations[k],
         b.nodes.seconds[k],
         b.shown_queue[k, b.nodes.head[k] : b.nodes.tail[k]],
-        b.shown_desks.member[k, : b.nodes.running[k]],
+        b.shown_members[k, : b.nodes.running[k]],
         b.shown_desks.served[k, : b.nodes.served[k]],
         b.shown_desks.served_tokens[k, : b.nodes.served[k]],
         b.shown.arrival,
@@ -477,16 +477,22 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
         if more:
             until = min(b.source.arrival[i], limits.horizon)
         while due(b, until):
-            k = int(b.agenda.node[0])
+            k = b.agenda.node[TOP]
             memory = memory_of(memories, k)
-            for j in range(b.nodes.running[k]):  # with a thousand nodes they are in no cache any more
-                fetch(b.requests, b.desks.member[k, j])
+            ahead = following(b)
+            if ahead != NOBODY:  # of a thousand nodes, its books are in none of the processor's caches
+                fetch(b.nodes, ahead)
+                fetch(b.count, ahead)
+                fetch(b.members, ahead)
             while True:
                 code = settle(k, until, more, b, limits)
                 if code == DONE:
                     break
                 if code != PLAN:
                     return code
+                if ahead != NOBODY:
+                    for j in range(b.nodes.running[ahead]):
+                        fetch(b.requests, b.members[ahead, j])
                 plan(p, memory, look(k, b, limits), desk(k, b))
                 code, tokens, decodes, context, chunks = granted(k, more, b, limits)
                 if code == HELD:

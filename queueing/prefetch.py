@@ -1,8 +1,8 @@
 """A word to the processor: this row of a table will be needed soon.
 
 Between two batches of one of a thousand nodes the processor's caches have seen the requests of all others.  Asking for
-all rows of a batch at once, before the first is read, lets the memory fetch them side by side (an iteration at a
-thousand nodes then takes 0.7 of the time).
+the rows of the node that is next, while this one is served, lets the memory fetch them side by side and in time (an
+iteration at a thousand nodes then takes 0.7 of the time).
 """
 
 # numba calls what stands here with types and builders of its own

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from queueing.agenda import TOP
 from queueing.batch import COUNTS
 from queueing.books import (
-    ABSENT,
     AGENDA,
     CURSOR,
     DESKS,
@@ -116,12 +116,10 @@ class Run:
                 requests[name][at] = math.nan
             requests["arrival"][at] = requests["tbt"][at] = math.inf
             requests["node"][at] = NOBODY
-        state = np.zeros(nodes, NODES)
+        state = storage.zeros(nodes, NODES)
         state["free"] = system.blocks
         state["head"] = state["tail"] = 256
         loads = NodeLoads(np.zeros(nodes, np.int64), np.zeros(nodes, np.int64))
-        agenda = np.zeros(nodes, AGENDA)
-        agenda["place"] = ABSENT
         self.tables: dict[str, Any] = {
             "source": source,
             "requests": requests,
@@ -129,8 +127,10 @@ class Run:
             "nodes": state,
             "loads": loads,
             "shown_loads": NodeLoads(*map(_read_only, loads)),
-            "agenda": agenda,
+            "agenda": storage.zeros(TOP + nodes, AGENDA),
             "queue": np.zeros((nodes, 1024), np.uint32),
+            "members": (members := np.zeros((nodes, width), np.uint32)),
+            "shown_members": _read_only(members),
             "desks": (desks := np.zeros((nodes, width), DESKS)),
             "shown_desks": _read_only(desks),
             "count": np.zeros((nodes, COUNTS), np.int64),

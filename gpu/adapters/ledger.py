@@ -86,7 +86,7 @@ class Ledger:
         run = _blank(self._policy, old.system, 2 * len(old.workload), self._python)
         for name in ("source", "requests"):
             run.tables[name][: self._rows] = old.tables[name][: self._rows]
-        for name in ("nodes", "desks", "count", "cursor"):
+        for name in ("nodes", "members", "desks", "count", "cursor"):
             run.tables[name][...] = old.tables[name]
         run.tables["loads"].unfinished[:] = old.tables["loads"].unfinished
         run.tables["loads"].work[:] = old.tables["loads"].work
@@ -99,7 +99,7 @@ class Ledger:
     @property
     def running(self) -> Ints:
         """Requests that hold KV blocks in the books, in order of arrival."""
-        return self._desk["member"][: int(self._node["running"])].astype(np.int64)
+        return self.run.tables["members"][0, : int(self._node["running"])].astype(np.int64)
 
     def decoding(self, row: int) -> bool:
         """Whether the whole prompt of a request is in the KV cache."""
@@ -155,7 +155,7 @@ class Ledger:
             return
         if self._requests["phase"][row] != RUNNING:
             return
-        node, member = self._node, self._desk["member"]
+        node, member = self._node, self.run.tables["members"][0]
         running = int(node["running"])
         kept = member[:running][member[:running] != row]
         member[: len(kept)] = kept

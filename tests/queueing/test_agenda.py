@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from policies.routing import least
 from queueing import agenda
-from queueing.books import ABSENT, AGENDA, BUSY, CURSOR, HOLDING, IDLE, SCHEDULED, fields_of
+from queueing.books import AGENDA, BUSY, CURSOR, HOLDING, IDLE, NOBODY, SCHEDULED, fields_of
+from queueing.books import NODES as STATE
 from queueing.compilation import interpreted
 
 NODES = 9
@@ -22,12 +23,10 @@ MOVES = st.lists(
 
 
 def blank():
-    table = np.zeros(NODES, AGENDA)
-    table["place"] = ABSENT
     return SimpleNamespace(
-        agenda=fields_of(table),
+        agenda=fields_of(np.zeros(agenda.TOP + NODES, AGENDA)),
         cursor=np.zeros(CURSOR, np.int64),
-        nodes=SimpleNamespace(state=np.zeros(NODES, np.int64), clock=np.zeros(NODES), until=np.zeros(NODES)),
+        nodes=fields_of(np.zeros(NODES, STATE)),
         loads=SimpleNamespace(unfinished=np.zeros(NODES, np.int64)),
     )
 
@@ -52,8 +51,8 @@ def drained(b):
     """(time, node) in the order in which the agenda gives them up."""
     given_up = []
     while b.cursor[SCHEDULED] > 0:
-        k = int(b.agenda.node[0])
-        given_up.append((float(b.agenda.time[k]), k))
+        k = int(b.agenda.node[agenda.TOP])
+        given_up.append((float(b.agenda.time[agenda.TOP]), k))
         b.nodes.state[k], b.loads.unfinished[k] = IDLE, 0
         agenda.schedule(k, b)
     return given_up
@@ -66,6 +65,9 @@ def test_the_agenda_is_sorted_and_complete(moves):
         first = min(times.values())
         assert agenda.due(b, first)
         assert not agenda.due(b, math.nextafter(first, -math.inf))
+    second = agenda.following(b)
+    assert (second == NOBODY) == (len(times) < 2)
+    assert second == NOBODY or times[second] == sorted(times.values())[1]
     found = drained(b)
     assert sorted(found) == sorted((time, k) for k, time in times.items())
     assert [time for time, _ in found] == sorted(times.values())
@@ -75,11 +77,13 @@ def test_the_agenda_is_sorted_and_complete(moves):
 def test_a_heap_that_only_rises_is_not_sorted():
     """Control: without `sink`, a node whose event moves to later stays on top."""
     twin = interpreted(agenda.schedule)
-    rising = types.FunctionType(twin.__code__, {**twin.__globals__, "sink": lambda j, size, a: None})
+    rising = types.FunctionType(
+        twin.__code__, {**twin.__globals__, "move": lambda j, time, k, end, b: agenda.rise(j, time, k, b)}
+    )
     moves = [(0, BUSY, True, 1.0), (1, BUSY, True, 2.0), (0, BUSY, True, 3.0)]
     for schedule, top in ((rising, 0), (agenda.schedule, 1)):
         b, times = follow(moves, schedule)
-        assert b.agenda.node[0] == top
+        assert b.agenda.node[agenda.TOP] == top
         assert min(times, key=times.__getitem__) == 1
 
 
@@ -99,4 +103,4 @@ def test_least_is_the_first_of_the_smallest(values):
 def test_every_node_is_on_the_agenda_once():
     b, times = follow([(k, BUSY, True, float(NODES - k)) for k in range(NODES)] * 2)
     assert b.cursor[SCHEDULED] == len(times) == NODES
-    assert sorted(b.agenda.node.tolist()) == list(range(NODES))
+    assert sorted(b.agenda.node[agenda.TOP :].tolist()) == list(range(NODES))
