@@ -49,7 +49,7 @@ __all__ = ["NAME", "run"]
 
 NAME = "sarathi"
 FULL = {"seeds": 8, "requests": 2000, "short": 400, "saturated": 400}
-QUICK = {"seeds": 3, "requests": 500, "short": 400, "saturated": 400}
+QUICK = {"seeds": 3, "requests": 400, "short": 200, "saturated": 300}
 LOADS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the ceiling
 
 
