@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from validation.result import write_atomically
+from validation.result import plain, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,12 +51,18 @@ def figure(
         yield drawing, drawing.subplots(rows, columns, squeeze=False)
 
 
-def save(drawing: Figure, path: Path) -> list[Path]:
-    """Write the figure as PNG and SVG beside each other, each whole or not at all; return the paths."""
+def save(drawing: Figure, path: Path, data: Any = None) -> list[Path]:
+    """Write the figure as PNG and SVG beside each other, each whole or not at all; return the paths.
+
+    `data`, what is drawn, goes beside them as JSON if it is given.
+    """
     written: list[Path] = []
     for suffix in (".png", ".svg"):
         buffer = io.BytesIO()
         drawing.savefig(buffer, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
         write_atomically(path.with_suffix(suffix), buffer.getvalue())
         written.append(path.with_suffix(suffix))
+    if data is not None:
+        write_atomically(path.with_suffix(".json"), json.dumps(plain(data), indent=1).encode())
+        written.append(path.with_suffix(".json"))
     return written

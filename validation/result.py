@@ -21,7 +21,7 @@ from queueing.metrics import seed_interval
 from queueing.tabular import replacing
 from validation.published import published
 
-__all__ = ["Result", "Row", "Verdict", "over_seeds", "write_atomically"]
+__all__ = ["Result", "Row", "Verdict", "over_seeds", "plain", "write_atomically"]
 
 Verdict = Literal["reproduced", "differs", "not testable here"]
 
@@ -67,14 +67,15 @@ class Result:
 
     def to_json(self) -> str:
         """Return one JSON object; figures that are not finite become null."""
-        return json.dumps(_plain(asdict(self)), indent=1)
+        return json.dumps(plain(asdict(self)), indent=1)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON has it: figures that are not finite become None."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -47,6 +47,9 @@ ATTENTION = (
     "measured/a800_llama2_7b_attention.csv.gz",
     "d3e5de6b448340cce8374bac37930a053f25d28e6c1077f32c8ba30399ebb8dc",
 )
+PRODUCTS = "llama_3_8b_a100_products.csv"  # from the table of llama_3_8b_a100.csv
+PRODUCTS_OF_A_LAYER = ("attn_pre_proj_ms", "attn_post_proj_ms", "mlp_up_proj_ms", "mlp_down_proj_ms")
+LARGEST_PRODUCT = 2048  # tokens
 CHUNKS = (
     "mistral_7b_chunks_rtx_6000_ada.csv",
     "measured/rtx6000ada_mistral7b_chunks.csv",
@@ -76,6 +79,16 @@ def tokenwise(table: Table) -> list[str]:
     return lines
 
 
+def products(table: Table) -> list[str]:
+    """Lines of a slice: tokens up to 2,048, and ms of the matrix products of all layers alone."""
+    columns = {name: table.numbers(name) for name in PRODUCTS_OF_A_LAYER}
+    lines = ["num_tokens,products_ms"]
+    for row, n in enumerate(table.numbers("num_tokens")):
+        if n <= LARGEST_PRODUCT:
+            lines.append(f"{n:.0f},{LAYERS * sum(column[row] for column in columns.values()):.3f}")
+    return lines
+
+
 def attention(table: Table) -> list[str]:
     """Lines of a slice: every 17th row of one layer's attention kernel, by kind, batch, chunk and cache."""
     names = ("is_prefill", "batch_size", "prefill_chunk_tokens", "kv_cache_tokens", "attn_ms")
@@ -92,6 +105,7 @@ def slices() -> dict[str, list[str]]:
     """Lines of every slice, by file name."""
     made = {name: tokenwise(table_of(*source)) for name, source in TOKENWISE.items()}
     made[ATTENTION[0]] = attention(table_of(*ATTENTION[1:]))
+    made[PRODUCTS] = products(table_of(*TOKENWISE["llama_3_8b_a100.csv"]))
     made[CHUNKS[0]] = chunks(table_of(*CHUNKS[1:]))
     return made
 

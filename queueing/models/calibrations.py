@@ -31,7 +31,7 @@ from queueing.models.iteration_time import Combined, Roofline, Table
 from queueing.tabular import Table as Columns
 from queueing.tabular import read_table
 
-__all__ = ["Attention", "Calibration", "attention", "calibrated", "calibration", "chunk_sweep", "tokenwise"]
+__all__ = ["Attention", "Calibration", "attention", "calibrated", "calibration", "chunk_sweep", "matrix_products", "tokenwise"]
 
 Floats = NDArray[np.float64]
 
@@ -130,6 +130,14 @@ def tokenwise(model: str, hardware: str) -> Measurements:
     """Iterations of a shipped slice without attention: tokens and seconds (kernels alone)."""
     table = _slice(_TOKENWISE[model, hardware])
     return Measurements(np.array(table.numbers("num_tokens")), np.array(table.numbers("total_ms")) / 1000.0)
+
+
+def matrix_products() -> Measurements:
+    """Matrix products alone of Llama-3-8B on an A100, all layers, up to 2,048 tokens: tokens and seconds."""
+    table = _slice("llama_3_8b_a100_products.csv")
+    return Measurements(
+        np.array(table.numbers("num_tokens")), np.array(table.numbers("products_ms")) / 1000.0
+    )
 
 
 @functools.cache

@@ -16,6 +16,7 @@ MODULES = {
     "sarathi": "validation.experiments.sarathi",
     "slackfit": "validation.experiments.slackfit",
     "slai": "validation.experiments.slai",
+    "staircase": "validation.experiments.staircase",
     "supernet": "validation.experiments.supernet",
     "vllm-run": "validation.experiments.vllm_run",
     "vtc-isolation": "validation.experiments.vtc_isolation",
