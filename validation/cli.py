@@ -28,12 +28,12 @@ from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
 from queueing.workload import Workload
-from validation import engine_commands, experiments, sweep_commands, theory_commands
+from validation import engine_commands, experiments, report, report_commands, sweep_commands, theory_commands
 from validation import prove as proofs
 from validation.falsify import Finding, watched
 from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
 from validation.policy_file import load_policy, tried
-from validation.result import Result, write_atomically
+from validation.result import Result
 from validation.timeline import MOST, timeline
 
 __all__ = ["main"]
@@ -138,19 +138,13 @@ def experiment(
         else:
             show("experiments", ["name", "claim"], [list(item) for item in listing.items()])
         return
-    module = experiments.load(name)
-    folder = out / name
-    folder.mkdir(
-        parents=True, exist_ok=True
-    )  # a folder that cannot be written is known before the work, not after
     with progress_bar(f"experiment {name}") as progress:
-        result: Result = module.run(quick=quick, out=folder, workers=workers, progress=progress)
-    write_atomically(folder / f"{name}.json", result.to_json().encode())
+        result = report.make(name, quick, out, workers, progress)
     if as_json:
         typer.echo(result.to_json())
     else:
         print_result(result)
-        typer.echo(f"plots and {name}.json are in {folder} ({result.seconds:.0f} s)")
+        typer.echo(f"plots and {name}.json are in {out / name} ({result.seconds:.0f} s)")
 
 
 # --- one run, and several side by side -----------------------------------------------------------------------------
@@ -559,6 +553,7 @@ def capacity(
 
 
 sweep_commands.register(app, progress_bar, show)
+report_commands.register(app, progress_bar)
 
 
 def run_one(

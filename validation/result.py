@@ -55,7 +55,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of one experiment; `tables` hold everything behind the rows."""
+    """The outcome of one experiment; `tables` hold everything behind the rows.
+
+    `quick`: at the smaller size; `sources`: digest of the code that made it (:mod:`validation.sources`).
+    """
 
     name: str
     seconds: float
@@ -64,10 +67,25 @@ class Result:
     rows: Sequence[Row]
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Any])
     notes: Sequence[str] = ()
+    quick: bool = False
+    sources: str = ""
 
     def to_json(self) -> str:
         """Return one JSON object; figures that are not finite become null."""
         return json.dumps(plain(asdict(self)), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Result:
+        """The result that `to_json` wrote; a figure that is null is nan.
+
+        Raises:
+            ValueError, TypeError, KeyError: the text is something else.
+        """
+        found: dict[str, Any] = json.loads(text)
+        for row in found["rows"]:
+            row |= {name: math.nan for name in ("ours", "low", "high") if row[name] is None}
+        found["rows"] = [Row(**row) for row in found["rows"]]
+        return cls(**found)
 
 
 def plain(value: Any) -> Any:
