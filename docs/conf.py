@@ -1,10 +1,20 @@
 """Sphinx configuration: pages with mathematics, tutorials that run, the docstrings of the code they speak of."""
 
+import re
 import shutil
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import version as version_of
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import walk_packages
 
+from sphinx.ext.autodoc.mock import mock
+
+import gpu
+import policies
+import queueing
+import validation
 from queueing.proofs.claim import claims_in
 
 project = "Tandem"
@@ -29,6 +39,8 @@ nb_ipywidgets_js = {}  # a page loads nothing from the network
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 default_role = "code"  # docstrings write `name` for code
+toc_object_entries = False  # a navigation tree of every class would be copied into every page
+suppress_warnings = ["ref.python"]  # a type may have the name of another; the link goes to the first
 # extras that a build of the pages can do without
 autodoc_mock_imports = [
     name
@@ -56,9 +68,18 @@ mathjax_path = "mathjax/tex-chtml.js"
 mathjax3_config = {"options": {"enableMenu": False}}  # the menu would load parts that are not there
 
 
-def keep_bars(_app, _what, _name, _obj, _options, lines):
-    """Docstrings write |x| for the modulus; reStructuredText would look for a substitution called x."""
-    lines[:] = [line.replace("|", r"\|") for line in lines]
+def lay_out(app, _what, _name, _obj, _options, lines):
+    """Docstrings are laid out for the reader of the source: in the reference all but the claim stands as it is."""
+    if app.env.current_document.docname.startswith("api/") and "" in lines:
+        first = lines.index("")
+        body = [re.sub(r":\w+:`~?([^`]*)`", r"\1", line) for line in lines[first + 1 :]]
+        lines[first:] = (
+            ["", ".. code-block:: text", "", *("   " + line for line in body), ""] if any(body) else []
+        )
+    else:
+        first = len(lines)
+    # |x| is a modulus; reStructuredText would look for a substitution called x
+    lines[:first] = [line.replace("|", r"\|") for line in lines[:first]]
 
 
 def write_if_changed(path: Path, text: str):
@@ -75,6 +96,49 @@ def write_claims(app):
         cells = [f"`{claim.name}`", claim.statement, str(claim.kind), claim.source]
         lines.append("| " + " | ".join(cell.replace("|", r"\|").replace("*", r"\*") for cell in cells) + " |")
     write_if_changed(Path(app.srcdir) / "_generated" / "claims.md", "\n".join(lines) + "\n")
+
+
+def modules_by_package() -> Iterator[tuple[str, list[str]]]:
+    """Each package with the modules that lie in it directly, itself first."""
+    for root in (queueing, policies, gpu, validation):
+        found = {root.__name__: [root.__name__]}
+        for module in walk_packages(root.__path__, root.__name__ + "."):
+            if module.ispkg:
+                found[module.name] = [module.name]
+            else:
+                found[module.name.rpartition(".")[0]].append(module.name)
+        yield from found.items()
+
+
+def taken_over(name: str) -> list[str]:
+    """Names that a module exports and another defines: they are shown there."""
+    with mock(autodoc_mock_imports):
+        names = vars(import_module(name))
+    return [each for each in names.get("__all__", ()) if getattr(names.get(each), "__module__", name) != name]
+
+
+def write_reference(app):
+    """One page per package, docs/api/PACKAGE.md: every documented name of every module.
+
+    A module that has a page of its own is indexed there, and links lead to the page with the derivation.
+    """
+    pages = sorted(Path(app.srcdir).glob("**/*.md"))
+    told = {
+        (name if kind == "module" else name.rpartition(".")[0]): page.relative_to(app.srcdir)
+        for page in pages
+        if page.parent.name != "api"
+        for kind, name in re.findall(r"^\.\. auto(\w+):: (\S+)", page.read_text(), re.MULTILINE)
+    }
+    for package, modules in modules_by_package():
+        lines = [f"# {package}", ""]
+        for module in modules:
+            lines += [f"## {module}", ""]
+            lines += [f"See [its page](../{told[module]}).", ""] if module in told else []
+            lines += ["```{eval-rst}", f".. automodule:: {module}", "   :members:"]
+            lines += [f"   :exclude-members: {', '.join(names)}"] if (names := taken_over(module)) else []
+            lines += ["   :no-index:"] if module in told else []
+            lines += ["```", ""]
+        write_if_changed(Path(app.srcdir) / "api" / f"{package}.md", "\n".join(lines))
 
 
 def copy_mathjax(app, exception):
@@ -94,5 +158,6 @@ def copy_mathjax(app, exception):
 def setup(app):
     """Called by Sphinx."""
     app.connect("builder-inited", write_claims)
-    app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("builder-inited", write_reference)
+    app.connect("autodoc-process-docstring", lay_out, priority=100)
     app.connect("build-finished", copy_mathjax)
