@@ -28,6 +28,7 @@ from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
 from queueing.workload import Workload
+from queueing.workload_files import read_pieces, store
 from validation import engine_commands, experiments, report, report_commands, sweep_commands, theory_commands
 from validation import prove as proofs
 from validation.falsify import Finding, watched
@@ -210,13 +211,27 @@ def simulate_command(
     entries: Annotated[
         bool, typer.Option(help="also record which request got which tokens in which batch")
     ] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="keep the tables of the run in files of this new folder: for runs larger than the memory"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Simulate one policy on a trace, or on drawn requests, and print its figures."""
     if out is not None:
         form_of(out)  # a wrong suffix is known before the work, not after
-    workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed, warn)
-    run = run_one(policy, workload, system, nodes, router, seed, horizon, entries, "simulate")
+    if folder is not None and trace is not None and form == "tandem":
+        if rate is not None or requests is not None or classes:
+            raise ValueError(
+                "with --folder a trace is served as it is; leave out --rate, --requests and --class"
+            )
+        workload = store(read_pieces(trace), folder / "workload")
+    else:
+        workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed, warn)
+    place = None if folder is None else folder / "run"
+    run = run_one(policy, workload, system, nodes, router, seed, horizon, entries, "simulate", place)
     if out is not None:
         save(run, out)
     figures = metrics.summary(run)
@@ -566,6 +581,7 @@ def run_one(
     horizon: float,
     entries: bool,
     title: str,
+    folder: Path | None = None,
 ) -> Trace:
     """Simulate one policy with a progress bar."""
     chosen = policy_of(policy)
@@ -580,6 +596,7 @@ def run_one(
             seed=seed,
             horizon=horizon,
             record_entries=entries,
+            folder=folder,
             progress=progress,
         )
 
