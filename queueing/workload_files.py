@@ -30,9 +30,11 @@ __all__ = ["read_pieces", "store", "stored"]
 def store(pieces: Iterable[Workload], folder: str | os.PathLike[str]) -> Workload:
     """Write the requests of the pieces, one after another, into a new folder, and return them mapped into memory.
 
-    Memory: that of one piece.  The folder appears whole or not at all.
-    Errors: ValueError if there is no piece, if one begins before the last one ended, if only some have predicted
-        lengths, or if the folder holds something; what the pieces raise.
+    Takes the memory of one piece.  The folder appears whole or not at all.
+
+    Raises:
+        ValueError: there is no piece, or one begins before the last one ended, or only some have predicted lengths, or
+            the folder is there.
     """
     target = Path(folder)
     if target.exists():
@@ -86,7 +88,10 @@ def read_pieces(path: str | os.PathLike[str], rows: int = 1 << 20) -> Iterator[W
     """The requests of a CSV file (as :meth:`Workload.read_csv` reads) or of a Parquet file with the same columns.
 
     At most `rows` of them are in memory at a time.
-    Errors: ValueError in one sentence with the file, and the row of the piece; ImportError for Parquet without polars.
+
+    Raises:
+        ValueError: a row or a column is not as it should be; the sentence names the file and the piece.
+        ImportError: Parquet without polars.
     """
     where = Path(path)
     tables = _parquet(where, rows) if where.suffix == ".parquet" else _csv(where, rows)
