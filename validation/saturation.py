@@ -20,9 +20,10 @@ BEGIN, END = 0.2, 0.8  # of the completions; before, the node fills, and at the 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Carried:
-    """A saturated run: `rate` completions/s and `iteration`, mean seconds of a batch, between `begin` and `end` (s)."""
+    """A saturated run between `begin` and `end` (s): `rate` completions/s, `tokens`/s, `iteration` mean s of one."""
 
     rate: float
+    tokens: float
     iteration: float
     begin: float
     end: float
@@ -53,5 +54,7 @@ def saturate(system: System, policy: Policy, prompt: ArrayLike, output: ArrayLik
     begin, end = float(done[first]), float(done[last])
     start = trace.iterations["start"]
     inside = (start >= begin) & (start < end)
-    iteration = float(trace.iterations["seconds"][inside].mean())
-    return Carried((last - first) / (end - begin), iteration, begin, end, trace)
+    spent = trace.iterations["seconds"][inside]
+    served = trace.iterations["prefill"] + trace.iterations["decodes"]
+    tokens = float(served[inside].sum() / spent.sum())
+    return Carried((last - first) / (end - begin), tokens, float(spent.mean()), begin, end, trace)

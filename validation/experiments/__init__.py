@@ -23,6 +23,7 @@ MODULES = {
     "vtc-overload": "validation.experiments.vtc_overload",
     "vtc-real": "validation.experiments.vtc_real",
     "vtc-shift": "validation.experiments.vtc_shift",
+    "work-conservation": "validation.experiments.work_conservation",
 }
 
 

@@ -156,12 +156,12 @@ class Saturated(NamedTuple):
 
     budget: int
     seed: int
-    count: int
+    requests: int
 
     def record(self) -> dict[str, float]:
         """The rate carried, requests/s."""
         rng = np.random.default_rng(self.seed)
-        prompt, output = ShareGPT(source="table").sample(self.count, rng)
+        prompt, output = ShareGPT(source="table").sample(self.requests, rng)
         policy = Sarathi(token_budget=self.budget, max_num_seqs=PLACES)
         return {"carried": saturate(_system(), policy, np.minimum(prompt, PROMPT), output).rate}
 
