@@ -29,18 +29,6 @@ def put(j, time, k, b):
 
 
 @kernel
-def rise(j, time, k, b):
-    """Node `k` takes place `j`, or one above it where its parent is no later."""
-    while j > TOP:
-        parent = (j - 4) // 4 + TOP
-        if b.agenda.time[parent] <= time:
-            break
-        put(j, b.agenda.time[parent], b.agenda.node[parent], b)
-        j = parent
-    put(j, time, k, b)
-
-
-@kernel
 def first_child(j, end, b):
     """The place below `j` whose event is first, or `end` if there is none."""
     child = 4 * (j - TOP) + 4
@@ -53,8 +41,14 @@ def first_child(j, end, b):
 
 
 @kernel
-def sink(j, time, k, end, b):
-    """Node `k` takes place `j`, or one below it where its children are no earlier."""
+def place(j, time, k, end, b):
+    """Node `k` takes place `j`, or one above it where its parent is no later, or below it where no child is earlier."""
+    while j > TOP:
+        parent = (j - 4) // 4 + TOP
+        if b.agenda.time[parent] <= time:
+            break
+        put(j, b.agenda.time[parent], b.agenda.node[parent], b)
+        j = parent
     while True:
         child = first_child(j, end, b)
         if child == end or time <= b.agenda.time[child]:
@@ -81,31 +75,23 @@ def following(b):
 @kernel
 def schedule(k, b):
     """Enter the next event of node `k`, or take the node off if it has none."""
-    place = b.nodes.place[k]
+    j = b.nodes.place[k]
     end = TOP + b.cursor[SCHEDULED]
-    if b.nodes.state[k] == IDLE and b.loads.unfinished[k] == 0:
-        if place != 0:
-            b.nodes.place[k] = 0
-            b.cursor[SCHEDULED] -= 1
-            if place < end - 1:
-                move(place, b.agenda.time[end - 1], b.agenda.node[end - 1], end - 1, b)
-        return
+    time = b.nodes.until[k]
     if b.nodes.state[k] == IDLE:
         # arrivals at its clock come first, as they do before an event at their time
         time = np.nextafter(b.nodes.clock[k], np.inf)
-    else:
-        time = b.nodes.until[k]
-    if place == 0:
+        if b.loads.unfinished[k] == 0:
+            if j == 0:
+                return
+            end -= 1
+            b.nodes.place[k] = 0
+            b.cursor[SCHEDULED] -= 1
+            if j == end:
+                return
+            time, k = b.agenda.time[end], b.agenda.node[end]  # the last one fills the hole
+    if j == 0:
+        j = end
+        end += 1
         b.cursor[SCHEDULED] += 1
-        rise(end, time, k, b)
-    else:
-        move(place, time, k, end, b)
-
-
-@kernel
-def move(j, time, k, end, b):
-    """Node `k` takes place `j`, or one above or below it."""
-    if j > TOP and time < b.agenda.time[(j - 4) // 4 + TOP]:
-        rise(j, time, k, b)
-    else:
-        sink(j, time, k, end, b)
+    place(j, time, k, end, b)

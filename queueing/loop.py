@@ -470,13 +470,18 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
     """Serve the workload from where the cursor stands until it is done, a buffer is full, or a rule is broken."""
     requests = b.source.arrival.size
     count = b.count.shape[0]
+    k = NOBODY
     while b.cursor[NEXT] <= requests:
         i = b.cursor[NEXT]
         more = i < requests
         until = limits.horizon
         if more:
             until = min(b.source.arrival[i], limits.horizon)
-        while due(b, until):
+        while True:
+            if k != NOBODY:  # served, or sent a request
+                schedule(k, b)
+            if not due(b, until):
+                break
             k = b.agenda.node[TOP]
             memory = memory_of(memories, k)
             ahead = following(b)
@@ -507,7 +512,6 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
                 code = launch(k, seconds, tokens, decodes, context, b, limits)
                 if code != DONE:
                     return code
-            schedule(k, b)
         if not more or b.source.arrival[i] >= limits.horizon:
             return DONE
         k = 0
@@ -518,7 +522,6 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
         if not make_room(k, b, 0):
             return QUEUE_FULL
         deliver(i, k, b, limits)
-        schedule(k, b)
         b.cursor[NEXT] = i + 1
     return DONE
 

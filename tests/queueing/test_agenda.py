@@ -74,14 +74,14 @@ def test_the_agenda_is_sorted_and_complete(moves):
     assert not agenda.due(b, math.inf)
 
 
-def test_a_heap_that_only_rises_is_not_sorted():
-    """Control: without `sink`, a node whose event moves to later stays on top."""
+def test_a_heap_that_never_looks_down_is_not_sorted():
+    """Control: a node whose event moves to later stays on top of children that nobody looks at."""
     twin = interpreted(agenda.schedule)
-    rising = types.FunctionType(
-        twin.__code__, {**twin.__globals__, "move": lambda j, time, k, end, b: agenda.rise(j, time, k, b)}
-    )
+    blind = interpreted(agenda.place)
+    blind = types.FunctionType(blind.__code__, {**blind.__globals__, "first_child": lambda j, end, b: end})
+    blind = types.FunctionType(twin.__code__, {**twin.__globals__, "place": blind})
     moves = [(0, BUSY, True, 1.0), (1, BUSY, True, 2.0), (0, BUSY, True, 3.0)]
-    for schedule, top in ((rising, 0), (agenda.schedule, 1)):
+    for schedule, top in ((blind, 0), (agenda.schedule, 1)):
         b, times = follow(moves, schedule)
         assert b.agenda.node[agenda.TOP] == top
         assert min(times, key=times.__getitem__) == 1
