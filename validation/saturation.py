@@ -30,20 +30,22 @@ class Carried:
     trace: Trace
 
 
-def saturate(system: System, policy: Policy, prompt: ArrayLike, output: ArrayLike) -> Carried:
+def saturate(
+    system: System, policy: Policy, prompt: ArrayLike, output: ArrayLike, *, announced: bool = False
+) -> Carried:
     """Serve requests that all wait at time 0, and measure from the first fifth of the completions to the last.
 
     The rate is that of a backlogged node if requests are served about in the order of the table, so that their lengths
     in the middle are those of all.
 
     Args: prompt, output, lengths in tokens; enough of them that the first and the last fifth are many times what runs
-    at once.
+    at once; announced, whether the policy knows each output.
 
     Raises:
         ValueError: a request was rejected or left unfinished, so that nothing can be said of the rest.
     """
     p, d = np.asarray(prompt, np.int64), np.asarray(output, np.int64)
-    trace = simulate(Workload(np.zeros(len(p)), p, d), system, policy)
+    trace = simulate(Workload(np.zeros(len(p)), p, d, predicted=d if announced else None), system, policy)
     if not trace.finished.all():
         lost = int((~trace.finished).sum())
         raise ValueError(

@@ -11,6 +11,7 @@ MODULES = {
     "cpu-engine": "validation.experiments.cpu_engine",
     "edge": "validation.experiments.edge",
     "gpu-tables": "validation.experiments.gpu_tables",
+    "kv-stability": "validation.experiments.kv_stability",
     "mbs": "validation.experiments.mbs",
     "rrl": "validation.experiments.rrl",
     "sarathi": "validation.experiments.sarathi",
