@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from hypothesis import strategies as st
 import policies
 from policies.admission import Admission
 from policies.catalogue import classes
-from queueing.one_shot import OneShotPolicy
 from queueing.policy import Policy, Router
 from queueing.refinement import lifecycle
 from queueing.system import System
@@ -45,41 +43,11 @@ from tests.thorough import thorough
 
 POLICIES = classes(Policy)
 ROUTERS = classes(Router)
-DOCS = Path(policies.__file__).parents[1] / "docs" / "policies"
 
 every_policy = pytest.mark.parametrize("cls", POLICIES.values(), ids=list(POLICIES))
 small_workloads = workloads(min_requests=3, max_requests=10, max_prompt=40, max_output=40, max_gap=0.25)
 busy_workloads = workloads(min_requests=8, max_requests=12, max_prompt=40, max_output=40, max_gap=0.1)
 small_systems = systems(LAW)
-
-
-# -- the package: every policy and router is exported, named and documented
-
-
-def pages_missing(known: dict[str, type[Any]]) -> list[str]:
-    return [name for name in known if not (DOCS / f"{name}.md").is_file()]
-
-
-def modules_unexported(exported: set[str]) -> list[str]:
-    """Classes of policies and routers that stand in a module of the package, but not in what it exports."""
-    found: list[str] = []
-    for path in Path(policies.__file__).parent.glob("*.py"):
-        module = __import__(f"policies.{path.stem}", fromlist=["*"]) if path.stem != "__init__" else policies
-        for name, value in vars(module).items():
-            ours = isinstance(value, type) and value.__module__ == module.__name__
-            if ours and issubclass(value, Policy | Router | OneShotPolicy) and name not in exported:
-                found.append(name)
-    return found
-
-
-def test_every_policy_and_router_has_a_page():
-    assert pages_missing({**POLICIES, **ROUTERS, **classes(OneShotPolicy)}) == []
-    assert pages_missing({"no_such_policy": Policy}) == ["no_such_policy"]  # control
-
-
-def test_every_policy_and_router_is_exported():
-    assert modules_unexported(set(policies.__all__)) == []
-    assert modules_unexported(set(policies.__all__) - {"Slai"}) == ["Slai"]  # control
 
 
 @every_policy

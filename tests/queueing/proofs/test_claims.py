@@ -10,14 +10,11 @@ import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sympy
 
-from policies.catalogue import classes
 from queueing import models
-from queueing.policy import Policy, Router
 from queueing.proofs.certificate import PROOFS, Certificate, Kind, Unchecked
 from queueing.proofs.claim import Claim, checked, claims_in
 from queueing.proofs.identity import Identity
@@ -90,22 +87,6 @@ def test_every_derivation_is_a_claim():
     for module in derived:
         evidence = [claim.evidence for claim in getattr(module, "CLAIMS", ())]
         assert module.derivation in evidence, f"{module.__name__} claims nothing of its derivation"
-
-
-def test_every_model_is_claimed():
-    """By claims of its own, or by one that points to its tests; two modules hold no statement."""
-    pointed = " ".join(claim.where for claim in CLAIMS)
-    for found in pkgutil.iter_modules(models.__path__):
-        module = importlib.import_module(f"queueing.models.{found.name}")
-        claimed = hasattr(module, "CLAIMS") or f"tests/queueing/models/test_{found.name}.py" in pointed
-        assert claimed or found.name in ("closed_form", "demand"), f"no claim speaks of {found.name}"
-
-
-@pytest.mark.parametrize("kind", [Policy, Router])
-def test_every_policy_is_named_in_a_claim(kind: Any):
-    statements = " ".join(claim.statement for claim in CLAIMS)
-    for name, cls in classes(kind).items():
-        assert re.search(rf"\b{cls.__name__}\b", statements), f"no claim speaks of {name}"
 
 
 def places(claim: Claim) -> list[tuple[str, str]]:
