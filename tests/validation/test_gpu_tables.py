@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from queueing.models import gpu_tables as tables
 from validation import experiments
 from validation.experiments import gpu_tables
+from validation.published import keys_of, published
 
 
 def test_time_per_output_token_is_predicted_without_a_fit() -> None:
@@ -72,13 +74,34 @@ def test_ada_is_the_l40s_where_memory_binds_and_not_where_arithmetic_does() -> N
     assert min(ratios[3:]) > 1.25
 
 
+def test_the_registry_has_the_measured_sweep() -> None:
+    """Times to first token to the digit; the decode implied by a stored mean, to 0.1 ms."""
+    for point in gpu_tables.ada():
+        of = f"chunks of {point['chunk']:.0f}"
+        first, batch, decode = (
+            published(f"gpu-tables: {words}, {of}").value
+            for words in ("time to first token", "mean time of a batch", "time of one decode")
+        )
+        chunks = math.ceil(gpu_tables.PROMPT / point["chunk"])
+        assert chunks * point["measured ms"] == pytest.approx(first, abs=0.051)
+        assert (chunks + 1) * batch - first == pytest.approx(decode, abs=0.051 + 0.005 * (chunks + 1))
+        assert chunks * batch - first != pytest.approx(
+            decode, abs=0.5
+        )  # control: no decode among the batches
+
+
 def test_the_experiment_reports_every_gpu(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     seen: list[tuple[int, int]] = []
     result = experiments.load("gpu-tables").run(
         out=tmp_path, progress=lambda done, total: seen.append((done, total))
     )
-    assert [row.verdict for row in result.rows] == ["reproduced", "reproduced", "differs"]
+    assert {row.key for row in result.rows} - {None} == keys_of("gpu-tables")
+    verdicts = {row.key: row.verdict for row in result.rows}
+    for words in ("time to first token", "mean time of a batch"):
+        of = [verdicts[f"gpu-tables: {words}, chunks of {n}"] for n in (64, 128, 256, 384, 512, 768, 1024)]
+        assert of == ["reproduced"] * 2 + ["differs"] * 5
+    assert verdicts[None] == "reproduced"
     assert [entry["GPU"] for entry in result.tables["GPUs"]] == list(tables.gpus())
     assert seen[-1] == (6, 6)
     assert json.loads((tmp_path / "gpu-tables.json").read_text())["name"] == "gpu-tables"

@@ -5,6 +5,7 @@ import pytest
 
 from validation.experiments import slai
 from validation.experiments.slai_plots import CONVENTIONS, write_plots
+from validation.published import keys_of
 
 
 def test_every_policy_sees_the_same_requests_at_every_rate():
@@ -38,8 +39,10 @@ def test_rows_are_those_the_project_promises(small):
         for baseline in ("sarathi fcfs", "sarathi spf"):
             assert f"capacity gain, {measure}, over {baseline}" in quantities
     assert len(set(quantities)) == len(quantities)
-    published = next(r for r in result.rows if r.quantity == "capacity gain, prefill_end, over sarathi fcfs")
-    assert (published.published, published.unit) == (26.0, "percent")
+    headline = next(r for r in result.rows if r.quantity == "capacity gain, prefill_end, over sarathi fcfs")
+    assert (headline.published, headline.unit) == (26.0, "percent")
+    assert {row.key for row in result.rows} - {None} == keys_of("slai")
+    assert not any(row.published is not None and row.key is None for row in result.rows)
 
 
 def test_the_verdict_on_the_gain_takes_the_range_that_a_note_gives(small):

@@ -15,6 +15,7 @@ from queueing.workload import Workload
 from validation import experiments
 from validation.experiments import vllm_run
 from validation.experiments.vllm_run import CUT, LIMIT, Served, calibrated, compared, predicted
+from validation.published import keys_of, published
 
 needs_run = pytest.mark.skipif(
     data_folder() is None, reason="needs the run of vLLM: set TANDEM_DATA to the folder that holds it"
@@ -110,11 +111,23 @@ def test_the_experiment_reports_both_readings(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     result = experiments.load("vllm-run").run(out=tmp_path)
     verdicts = {row.quantity.split(" (")[0]: row.verdict for row in result.rows}
+    assert {row.key for row in result.rows} == keys_of("vllm-run")
     assert verdicts["median ttft, tables alone, all 300 requests"] == "differs"
     assert verdicts["median itl, tables alone, all 300 requests"] == "reproduced"
     assert {v for name, v in verdicts.items() if "one constant" in name} == {"reproduced"}
     assert json.loads((tmp_path / "vllm-run.json").read_text())["name"] == "vllm-run"
     assert len((tmp_path / "requests.csv").read_text().splitlines()) == 301
+
+
+@needs_run
+def test_the_registry_has_the_medians_of_the_run() -> None:
+    """To four digits; control: not those of the requests of the first seconds."""
+    run = real()
+    for which, picked in (("all 300", run.ttft > 0), ("unseen 145", run.first_token >= CUT)):
+        for quantity in ("ttft", "itl"):
+            stated = published(f"vllm-run: median {quantity}, {which} requests").value
+            assert np.median(getattr(run, quantity)[picked]) == pytest.approx(stated, rel=2e-4)
+            assert np.median(getattr(run, quantity)[run.first_token < CUT]) != pytest.approx(stated, rel=2e-4)
 
 
 def test_without_the_data_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

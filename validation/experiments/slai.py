@@ -354,15 +354,17 @@ def rows_of(
         )
     flagship = main.where(policy=FLAGSHIP, emits=False)
     own = flagship.crossing(f"median {MEASURES[0]}", TARGET)
-    for which, limit in (("strict", STRICT), ("relaxed", RELAXED)):
-        quantity = f"p99 tbt {which}"
+    for which in ("strict", "relaxed"):
+        quantity, key = f"p99 tbt {which}", f"slai: p99 TBT, {which} users"
+        limit = published(key).value
+        assert limit is not None
         at_own = over_seeds(flagship.at(quantity, own))
         for where, (mean, low, high) in {
             "1.4 req/s": flagship.where(rate=1.4).mean(quantity),
             "its capacity": at_own,
         }.items():
             name = f"{quantity} at {where} (published: at most)"
-            yield Row(name, "s", limit, mean, low, high, judge_limit(limit, low, high))
+            yield Row(name, "s", limit, mean, low, high, judge_limit(limit, low, high), key)
     most = ceiling()
     yield Row(
         "ceiling of any mixed schedule, budget 512", "requests/s", None, most, most, most, "not testable here"

@@ -39,6 +39,7 @@ from queueing.system import System
 from queueing.tabular import read_table, replacing
 from queueing.workload import Workload
 from validation.plots import COLOURS, figure, save
+from validation.published import published
 from validation.result import Result, Row, Verdict, write_atomically
 
 __all__ = [
@@ -187,7 +188,7 @@ def run(
         for which, picked in judged.items():
             for quantity in ("ttft", "itl"):
                 a, b = (getattr(side, quantity)[picked] for side in (ours[name], real))
-                rows.append(_row(f"median {quantity}, {name}, {which} {picked.sum()} requests", a, b))
+                rows.append(_row(quantity, name, f"{which} {picked.sum()} requests", a, b))
                 table.append(_entry(name, which, quantity, a, b))
         progress(len(ours), len(laws) + len(CONTROLS))
     for k, gpu in enumerate(CONTROLS):
@@ -224,17 +225,19 @@ def _entry(name: str, which: str, quantity: str, ours: Floats, theirs: Floats) -
     }
 
 
-def _row(quantity: str, ours: Floats, theirs: Floats) -> Row:
+def _row(quantity: str, law: str, which: str, ours: Floats, theirs: Floats) -> Row:
     """Verdict by the whole interval of the ratio of medians."""
     ratio, low, high = compared(ours, theirs)
-    published = float(np.median(theirs))
+    key = f"{NAME}: median {quantity}, {which}"
+    median = published(key).value
+    assert median is not None
     verdict: Verdict = "not testable here"
     if low >= 1 - LIMIT and high <= 1 + LIMIT:
         verdict = "reproduced"
     elif high < 1 - LIMIT or low > 1 + LIMIT:
         verdict = "differs"
-    name = f"{quantity} (limit {LIMIT:.0%})"
-    return Row(name, "s", published, ratio * published, low * published, high * published, verdict)
+    name = f"median {quantity}, {law}, {which} (limit {LIMIT:.0%})"
+    return Row(name, "s", median, ratio * median, low * median, high * median, verdict, key)
 
 
 def _write(real: Served, ours: dict[str, Served], out: Path) -> None:
