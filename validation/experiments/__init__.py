@@ -24,6 +24,7 @@ MODULES = {
     "vtc-overload": "validation.experiments.vtc_overload",
     "vtc-real": "validation.experiments.vtc_real",
     "vtc-shift": "validation.experiments.vtc_shift",
+    "wait": "validation.experiments.wait",
     "work-conservation": "validation.experiments.work_conservation",
 }
 
