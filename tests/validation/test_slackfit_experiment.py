@@ -13,6 +13,7 @@ from policies import DROP_HEAD, MaxAccuracy, MaxBatch, Proteus, SlackFit
 from queueing.models.supernet import ofa_resnet
 from queueing.one_shot import metrics
 from validation.experiments import load, slackfit, slackfit_optimum
+from validation.published import keys_of
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,4 @@ def test_a_quick_run_writes_tables_and_plots(tmp_path: Path, monkeypatch: pytest
     loading = [e["misses"] for e in result.tables["loading"]]
     assert loading[-1] > loading[0]
     assert all(row.low <= row.ours <= row.high for row in result.rows)
+    assert {row.key for row in result.rows} - {None} == keys_of("slackfit")
