@@ -1,0 +1,157 @@
+"""Pages that are written when the site is built: all claims, the reference of the code, where the models fail."""
+
+import builtins
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+
+from sphinx import addnodes
+from sphinx.ext.autodoc.mock import mock
+from sphinx.util.logging import getLogger
+
+import gpu
+import policies
+import queueing
+import validation
+from queueing.proofs.claim import claims_in
+
+ROOTS = (queueing, policies, gpu, validation)
+FAILS = re.compile(r"fails?\b|does not say|not promised", re.IGNORECASE)
+SECTIONS = {"models": "Models", "policies": "Policies", "theorems": "Theorems", "experiments": "Experiments"}
+NO_POLICY = {"policies/admission"}  # a parameter of all of them
+
+
+def write_if_changed(path: Path, text: str):
+    """A file that is newer is read again, and what depends on it is built again."""
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+# --- claims --------------------------------------------------------------------------------------------------------
+
+
+def write_claims(app):
+    """The table of all claims, from the registry, for docs/claims.md."""
+    lines = ["| claim | statement | kind | source |", "|---|---|---|---|"]
+    for claim in claims_in("queueing", "policies"):
+        cells = [f"`{claim.name}`", claim.statement, str(claim.kind), claim.source]
+        lines.append("| " + " | ".join(cell.replace("|", r"\|").replace("*", r"\*") for cell in cells) + " |")
+    write_if_changed(Path(app.srcdir) / "_generated" / "claims.md", "\n".join(lines) + "\n")
+
+
+# --- where the models fail -----------------------------------------------------------------------------------------
+
+
+def failings(text: str) -> list[str]:
+    """What a page says of where its subject fails: sections under such a heading, paragraphs that begin so.
+
+    Links become plain text, as they would lead elsewhere from another page.
+    """
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    sections = re.findall(r"^## (.*)\n((?:(?!## ).*\n?)*)", text, re.MULTILINE)
+    found = [body.strip() for title, body in sections if FAILS.search(title)]
+    paragraphs = re.findall(r"^\*\*([^*]*)\*\*[ \n]*((?:.+\n?)*)(\n- (?:.+\n?)*)?", text, re.MULTILINE)
+    found += [(body + items).strip() for title, body, items in paragraphs if FAILS.search(title)]
+    return found
+
+
+def write_failings(app):
+    """For docs/where_models_fail.md: the word of each page, under a link to it."""
+    lines: list[str] = []
+    for folder, title in SECTIONS.items():
+        lines += [f"## {title}", ""]
+        for page in sorted((Path(app.srcdir) / folder).glob("*.md")):
+            name, text = f"{folder}/{page.stem}", page.read_text()
+            said = failings(text)
+            if said:
+                heading = re.findall(r"^# (.*)", text, re.MULTILINE)[0]
+                lines += [f"### [{heading}]({name}.md)", "", *("\n" + each + "\n" for each in said), ""]
+            elif folder in ("models", "policies") and name not in NO_POLICY:
+                getLogger(__name__).warning("%s.md does not say where it fails; add such a section", name)
+    write_if_changed(Path(app.srcdir) / "_generated" / "where_models_fail.md", "\n".join(lines) + "\n")
+
+
+# --- the reference -------------------------------------------------------------------------------------------------
+
+
+def modules_by_package() -> Iterator[tuple[str, list[str]]]:
+    """Each package with the modules that lie in it directly, itself first."""
+    for root in ROOTS:
+        found = {root.__name__: [root.__name__]}
+        for module in walk_packages(root.__path__, root.__name__ + "."):
+            if module.ispkg:
+                found[module.name] = [module.name]
+            else:
+                found[module.name.rpartition(".")[0]].append(module.name)
+        yield from found.items()
+
+
+def taken_over(name: str, mocked: list[str]) -> list[str]:
+    """Names that a module exports and another defines: they are shown there."""
+    with mock(mocked):
+        names = vars(import_module(name))
+    return [each for each in names.get("__all__", ()) if getattr(names.get(each), "__module__", name) != name]
+
+
+def write_reference(app):
+    """One page per package, docs/api/PACKAGE.md: every documented name of every module.
+
+    A module that has a page of its own is indexed there, and links lead to the page with the derivation.
+    """
+    pages = sorted(Path(app.srcdir).glob("**/*.md"))
+    told = {
+        (name if kind == "module" else name.rpartition(".")[0]): page.relative_to(app.srcdir)
+        for page in pages
+        if page.parent.name != "api"
+        for kind, name in re.findall(r"^\.\. auto(\w+):: (\S+)", page.read_text(), re.MULTILINE)
+    }
+    for package, modules in modules_by_package():
+        lines = [f"# {package}", ""]
+        for module in modules:
+            lines += [f"## {module}", ""]
+            page = told.get(module, told.get(package))  # the page of a package shows what its modules hold
+            lines += [f"See [its page](../{page}).", ""] if page else []
+            lines += ["```{eval-rst}", f".. automodule:: {module}", "   :members:"]
+            names = taken_over(module, app.config.autodoc_mock_imports)
+            lines += [f"   :exclude-members: {', '.join(names)}"] if names else []
+            lines += ["   :no-index:"] if page else []
+            lines += ["```", ""]
+        write_if_changed(Path(app.srcdir) / "api" / f"{package}.md", "\n".join(lines))
+
+
+def lay_out(app, _what, _name, _obj, _options, lines):
+    """Docstrings are laid out for the reader of the source: in the reference all but the claim stands as it is."""
+    if app.env.current_document.docname.startswith("api/") and "" in lines:
+        first = lines.index("")
+        body = [re.sub(r":\w+:`~?([^`]*)`", r"\1", line) for line in lines[first + 1 :]]
+        lines[first:] = (
+            ["", ".. code-block:: text", "", *("   " + line for line in body), ""] if any(body) else []
+        )
+    else:
+        first = len(lines)
+    # |x| is a modulus; reStructuredText would look for a substitution called x
+    lines[:first] = [line.replace("|", r"\|") for line in lines[:first]]
+
+
+def plain_types(_app, doctree):
+    """Types of Python and of other libraries lead nowhere; each would be looked for among all our names."""
+    for node in list(doctree.findall(addnodes.pending_xref)):
+        first, dot, _ = node["reftarget"].partition(".")
+        if node["refdomain"] == "py" and (
+            hasattr(builtins, first) or (dot and first not in {root.__name__ for root in ROOTS})
+        ):
+            node.replace_self(node.children)
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("builder-inited", write_claims)
+    app.connect("builder-inited", write_failings)
+    app.connect("builder-inited", write_reference)
+    app.connect("autodoc-process-docstring", lay_out, priority=100)
+    app.connect("doctree-read", plain_types)
+    return {"parallel_read_safe": True}
