@@ -13,7 +13,14 @@ author = "The Tandem authors"
 release = version_of("tandem-queueing")
 version = release
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "generated"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "generated",
+    "published_figures",
+]
 exclude_patterns = ["_build", "_generated"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
@@ -51,6 +58,7 @@ autodoc_mock_imports = [
 ]
 
 html_theme = "furo"
+html_static_path = ["_static"]
 html_title = f"Tandem {release}"
 
 # MathJax stands beside the pages: the part of the package that turns TeX into HTML, and its fonts.
