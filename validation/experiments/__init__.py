@@ -13,6 +13,7 @@ MODULES = {
     "gpu-tables": "validation.experiments.gpu_tables",
     "kv-stability": "validation.experiments.kv_stability",
     "mbs": "validation.experiments.mbs",
+    "mixed": "validation.experiments.mixed",
     "rrl": "validation.experiments.rrl",
     "sarathi": "validation.experiments.sarathi",
     "slackfit": "validation.experiments.slackfit",
