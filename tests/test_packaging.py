@@ -209,15 +209,6 @@ def test_wheel_is_typed_and_licensed(wheel: zipfile.ZipFile) -> None:
     }
 
 
-def test_versions_agree() -> None:
-    version = project()["version"]
-    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
-    logged = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert cited is not None
-    assert logged is not None
-    assert (cited[1], logged[1]) == (version, version)
-
-
 # --- the make targets --------------------------------------------------------------------------------------------
 
 TARGETS = {"reproduce", "test", "env", "check", "bench", "docs", "clean", "help"}
@@ -229,7 +220,7 @@ def documented(text: str) -> set[str]:
 
 
 def listed() -> set[str]:
-    return set(re.findall(r"^  make (\w+)", run("make", "help").stdout, re.MULTILINE))
+    return set(re.findall(r"^  make ([\w-]+)", run("make", "help").stdout, re.MULTILINE))
 
 
 def test_targets_exist() -> None:
