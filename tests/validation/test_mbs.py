@@ -12,6 +12,7 @@ from queueing.models.buffer_plan import Service
 from queueing.models.serverless import PRICES
 from validation import experiments
 from validation.experiments import mbs
+from validation.published import keys_of
 
 
 def test_it_is_registered() -> None:
@@ -57,6 +58,7 @@ def test_rows_say_what_was_found(tmp_path: Path) -> None:
     assert by_published[8.0].verdict == by_published[37.0].verdict == "differs"
     for row in (by_published[8.0], by_published[37.0], by_published[3.0]):
         assert (row.verdict == "reproduced") == (row.high >= (row.published or math.nan))
+    assert {row.key for row in result.rows} - {None} == keys_of("mbs")
     compared = result.tables["simulated"]
     for row in compared:
         assert row["cost"] == pytest.approx(row["cost, theory"], rel=0.05)

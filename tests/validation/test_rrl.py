@@ -9,6 +9,7 @@ from policies.region_rl import TABULAR, RegionRl
 from queueing.models.parallelism import CpuPlant, distances, expected_rewards, speed
 from validation.experiments import rrl
 from validation.parallelism_env import parallelism_env
+from validation.published import keys_of
 
 SMALL = CpuPlant(workers=(1, 2, 4), inter=(1, 2, 4), intra=(1, 2, 4))
 
@@ -36,6 +37,16 @@ def test_epochs_are_counted_until_the_best_is_held() -> None:
     d = distances(SMALL.grid)
     needed = rrl.epochs_to_reach(SMALL, 20.0, worth, lambda rng: RegionRl(d, 1, TABULAR, rng), 600, 0)
     assert 0 < needed < 600
+
+
+def test_a_ratio_of_epochs_answers_what_is_published() -> None:
+    """The run itself takes ten seconds and is not repeated here: its rows are this one and their median."""
+    tabular = {"epochs": 90.0, "lower quartile": 80.0, "upper quartile": 120.0}
+    regions = {"epochs": 9.0, "lower quartile": 8.0, "upper quartile": 10.0}
+    row = rrl._ratio_row("made up", tabular, regions)
+    assert {row.key} == keys_of("rrl")
+    assert (row.low, row.ours, row.high) == (8.0, 10.0, 15.0)
+    assert row.verdict == "not testable here"
 
 
 def test_a_day_counts_late_requests() -> None:

@@ -16,6 +16,7 @@ from gpu.supernet_training import Profile, Study, study
 from queueing.one_shot import metrics
 from tests.one_shot_accountant import audit
 from validation.experiments import supernet
+from validation.published import keys_of
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,18 @@ def test_a_measured_profile_is_served_and_executed(found: Study) -> None:
     chosen = json.loads(supernet.profile_json(found, number))["subnets"]
     assert [entry["accuracy"] for entry in chosen] == frontier.accuracy.tolist()
     assert [entry["test_accuracy"] for entry in chosen] == [found.tested[k] for k in number]
+
+
+def test_rows_answer_every_published_figure(found: Study) -> None:
+    """Those of the network, and who is ahead: the whole run trains for too long here."""
+    frontier, _ = supernet.frontier_of(found)
+    runs = [[supernet.simulated(frontier, 0.5, 300, seed) for seed in range(2)]]
+    rows = [*supernet._network_rows([found]), supernet._ahead("SlackFit", "MaxBatch", runs)]
+    assert {row.key for row in rows} - {None} == keys_of("supernet")
+    separate = next(row for row in rows if row.key == "supernet: memory of separate networks")
+    assert separate.ours == found.separate / found.shared
+    same = supernet._ahead("SlackFit", "SlackFit", runs)  # control
+    assert (same.low, same.ours, same.high) == (0.0, 0.0, 0.0)
 
 
 def known(found: Study, validation: list[float], test: list[float]) -> Study:
