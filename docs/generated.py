@@ -1,4 +1,4 @@
-"""Pages that are written when the site is built: all claims, the reference of the code, where the models fail."""
+"""Pages written when the site is built: all claims, the reference of the code, where the models fail, the explorer."""
 
 import builtins
 import re
@@ -16,6 +16,7 @@ import policies
 import queueing
 import validation
 from queueing.proofs.claim import claims_in
+from validation import explorer
 
 ROOTS = (queueing, policies, gpu, validation)
 FAILS = re.compile(r"fails?\b|does not say|not promised", re.IGNORECASE)
@@ -73,6 +74,14 @@ def write_failings(app):
             elif folder in ("models", "policies") and name not in NO_POLICY:
                 getLogger(__name__).warning("%s.md does not say where it fails; add such a section", name)
     write_if_changed(Path(app.srcdir) / "_generated" / "where_models_fail.md", "\n".join(lines) + "\n")
+
+
+# --- the explorer --------------------------------------------------------------------------------------------------
+
+
+def write_explorer(app):
+    """The table of docs/explorer.md; half a minute, unless it is there from the same sources."""
+    explorer.write(Path(app.srcdir) / "_generated" / "explorer.html")
 
 
 # --- the reference -------------------------------------------------------------------------------------------------
@@ -151,6 +160,7 @@ def setup(app):
     """Called by Sphinx."""
     app.connect("builder-inited", write_claims)
     app.connect("builder-inited", write_failings)
+    app.connect("builder-inited", write_explorer)
     app.connect("builder-inited", write_reference)
     app.connect("autodoc-process-docstring", lay_out, priority=100)
     app.connect("doctree-read", plain_types)

@@ -15,9 +15,10 @@ The page computes nothing but scale: at one mix θ is inversely proportional to 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,11 @@ BLOCK = 16  # tokens
 SEED = 8
 GAP = 1e-3  # relative
 DIGITS = 6  # significant, of every number in the table
-MACHINES = ("rad", "mistral-7b/rtx-6000-ada", "llama-3-8b/a100")
+MACHINES = {
+    "rad": "RAD's tile law",
+    "mistral-7b/rtx-6000-ada": "Mistral-7B on an RTX 6000 Ada, roofline",
+    "llama-3-8b/a100": "Llama-3-8B on an A100, measured table",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class Grid:
     shares of the region's edge at which is simulated, and requests in a run.
     """
 
-    machines: tuple[str, ...] = MACHINES
+    machines: tuple[str, ...] = tuple(MACHINES)
     tiles: tuple[int, ...] = (64, 128, 256)
     budgets: tuple[int, ...] = (64, 128, 192, 256, 512, 1024, 2048)
     kv_tokens: tuple[int, ...] = (8192, 16384, 32768, 65536, 131072)
@@ -173,7 +178,7 @@ def table(
         })  # fmt: skip
         progress(len(settings), len(wanted))
     return {
-        "machines": [{"key": key, "tiles": grid.tiles_of(key)} for key in grid.machines],
+        "machines": [{"name": MACHINES[key], "tiles": grid.tiles_of(key)} for key in grid.machines],
         "classes": [{"name": c.name, "prompt": c.prompt, "output": c.output} for c in CLASSES],
         "budgets": grid.budgets,
         "kv_tokens": grid.kv_tokens,
@@ -202,11 +207,12 @@ def batches_of(point: Point) -> list[list[float]]:
     ]
 
 
-def write(path: Path, content: Mapping[str, Any] | None = None) -> None:
-    """Write the table as an element for a page; the full one only if it is not there from the same sources."""
+def write(path: Path, grid: Grid = FULL) -> None:
+    """Write the table of a grid as an element for a page, unless it is there from the same sources."""
     made_by = fingerprint("queueing", "policies", "validation.explorer")
-    opening = f'<script type="application/json" id="explorer-table" data-sources="{made_by}">'
-    if content is None and path.exists() and path.read_text().startswith(opening):
+    covers = hashlib.sha256(repr(grid).encode()).hexdigest()[:16]
+    opening = f'<script type="application/json" id="explorer-table" data-made-by="{made_by} {covers}">'
+    if path.exists() and path.read_text(encoding="utf-8").startswith(opening):
         return
-    text = json.dumps(table() if content is None else content, separators=(",", ":"))
+    text = json.dumps(table(grid), separators=(",", ":"))
     write_atomically(path, f"{opening}{text}</script>\n".encode())
