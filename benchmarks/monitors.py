@@ -5,7 +5,8 @@
 One process, one core.  The traces are simulated runs of VTC with entries, at somewhat more load than the node carries,
 so that nearly all clients have requests waiting all the time: pairs of clients cost most then.  Outputs have 4 tokens
 in the mean.  `seconds` is the least of three readings by all monitors, events included, after one that compiles;
-`peak_bytes` what numpy took at most while reading, per request, beside the trace itself (`trace_bytes`).
+`peak_bytes` what numpy took at most while reading, per request, beside the trace itself (`trace_bytes`), and
+`memory_ratio` the largest ratio of the two.
 """
 
 from __future__ import annotations
@@ -83,7 +84,17 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = measured(SIZES[:1] if arguments.quick else SIZES)
     if arguments.json:
-        print(json.dumps({"benchmark": "monitors", "target_seconds": TARGET_SECONDS, "rows": rows}))
+        memory = max(row["peak_bytes"] / row["trace_bytes"] for row in rows)
+        print(
+            json.dumps(
+                {
+                    "benchmark": "monitors",
+                    "target_seconds": TARGET_SECONDS,
+                    "memory_ratio": memory,
+                    "rows": rows,
+                }
+            )
+        )
         return
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
