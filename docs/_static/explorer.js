@@ -131,7 +131,7 @@
     status.innerHTML = [
       `A load of ${show(load)} requests/s, ${percent(share)} of them ${second}, ${verdict}: the edge is at ${show(edge)} requests/s.`,
       `Best batches there: ${found.batches[at.share].map(inWords).join("; ")}. ` +
-        `${found.binds[at.share].map((i) => table.sentences[i]).join("; ")}.`,
+        `What binds: ${found.binds[at.share].map((i) => table.sentences[i]).join("; ")}.`,
       `Means in simulation, nearest loads: ${times.join("; ")}.`,
     ].map((sentence) => `<p>${sentence}</p>`).join("");
   };
@@ -139,7 +139,7 @@
   const label = ({ at, share, load }) => {
     const tile = table.machines[at.machine].tiles[at.tile];
     const said = {
-      tile: tile === null ? "the law has none" : `${tile} tokens`,
+      tile: tile === null ? "none" : `${tile} tokens`,
       budget: `${show(table.budgets[at.budget])} tokens`,
       kv: `${show(table.kv_tokens[at.kv], 6)} tokens`,
       share: percent(share),
