@@ -31,7 +31,16 @@ from queueing.models.iteration_time import Combined, Roofline, Table
 from queueing.tabular import Table as Columns
 from queueing.tabular import read_table
 
-__all__ = ["Attention", "Calibration", "attention", "calibrated", "calibration", "chunk_sweep", "matrix_products", "tokenwise"]
+__all__ = [
+    "Attention",
+    "Calibration",
+    "attention",
+    "calibrated",
+    "calibration",
+    "chunk_sweep",
+    "matrix_products",
+    "tokenwise",
+]
 
 Floats = NDArray[np.float64]
 

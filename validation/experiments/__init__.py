@@ -14,6 +14,7 @@ MODULES = {
     "kv-stability": "validation.experiments.kv_stability",
     "mbs": "validation.experiments.mbs",
     "mixed": "validation.experiments.mixed",
+    "rad": "validation.experiments.rad",
     "rrl": "validation.experiments.rrl",
     "sarathi": "validation.experiments.sarathi",
     "slackfit": "validation.experiments.slackfit",
