@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.parameters import require_choice
-from policies.subnets import DROP_HEAD, NoneFits, fits, give_up, largest_fitting, profile
+from policies.subnets import DROP_HEAD, NoneFits, fits, give_up, largest, largest_fitting, profile
 from queueing.one_shot import OneShotPolicy, Pool, decide, head_deadline, run, take_first, waiting
 
 __all__ = ["Clipper", "ClipperMemory"]
@@ -74,7 +74,7 @@ class Clipper(OneShotPolicy):
             give_up(p.none_fits, view, action, memory.latency, k)
             return
         if p.aimd:
-            b = min(int(memory.limit[0]), waiting(view))
+            b = min(int(memory.limit[0]), waiting(view), largest(memory.latency, k))
             if fits(view, memory.latency, k, b, slack):
                 memory.limit[0] = min(memory.limit[0] + 1.0, memory.latency.shape[1])
             else:

@@ -19,10 +19,10 @@ class Infaas(OneShotPolicy):
         φ = of the subnets with acc >= `accuracy` the fastest for one request;  the most accurate if there is none
         b = largest batch of φ that fits the slack;  run the first min(b, waiting) queries
 
-    Without a threshold φ is the least accurate of a frontier (P2): attainment is the best of any fixed subnet, and
-    accuracy the worst.
+    Without a threshold φ is the least accurate of a frontier, if that is the fastest for one request (P2).
     Guarantee:    under DROP_HEAD, with nothing to load and no failures, every query that runs is in time.
-    Not promised: INFaaS's scaling of instances and choice of hardware, which are not modelled.
+    Not promised: the attainment of the best fixed subnet (one that is slower for one request may be faster for many);
+                  INFaaS's scaling of instances and choice of hardware, which are not modelled.
     Args: accuracy = threshold, a share in [0, 1]; none_fits.
     Source: INFaaS, ATC 2021; as in SuperServe, NSDI 2025, where INFaaS's authors confirm the reading.
     """

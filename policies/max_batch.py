@@ -21,8 +21,10 @@ class MaxBatch(OneShotPolicy):
 
     Under P1 and P2 these are two binary searches (the paper's O(log b + log φ)); here two scans, which need neither.
     Guarantee:    the pair is the brute-force argmax wherever the fastest subnet for one request is so for every batch
-                  (tested); under DROP_HEAD, with nothing to load and no failures, every query that runs is in time.
-    Not promised: accuracy at low load: unless `refit`, one query that waits alone takes the subnet that a full batch
+                  and nothing is to be loaded (tested); under DROP_HEAD, with nothing to load and no failures, every
+                  query that runs is in time.
+    Not promised: where subnets are loaded, a server that holds another than the fastest drops what its own could serve;
+                  accuracy at low load: unless `refit`, one query that waits alone takes the subnet that a full batch
                   would leave room for.
     Args: none_fits; refit = at most as many as wait count as the batch, before φ is chosen.
     Source: SuperServe, NSDI 2025 (arXiv 2312.16733), section 4, where it is a policy to compare with.

@@ -143,7 +143,8 @@ class Proteus(OneShotPolicy):
     def proteus(p, memory, view, action):
         """The subnet of the plan, as large a batch as fits."""
         periods, servers = memory.subnet.shape
-        k = memory.subnet[min(int(view.now / p.period), periods - 1), view.server % servers]
+        period = int(min(view.now / p.period, periods - 1.0))  # a whole number only once it is small
+        k = memory.subnet[period, view.server % servers]
         b = largest_fitting(view, memory.latency, k, head_deadline(view) - view.now)
         if b == 0:
             give_up(p.none_fits, view, action, memory.latency, k)

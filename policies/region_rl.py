@@ -72,9 +72,10 @@ class Schedule:
     prior: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.radius >= 0 and 0 < self.decay <= 1 and self.least >= 0):
+        if not (0 <= self.least <= self.radius and 0 < self.decay <= 1):
             raise ValueError(
-                f"radius {self.radius}, decay {self.decay}, least {self.least}; give radii >= 0 and a decay in (0, 1]"
+                f"radius {self.radius}, decay {self.decay}, least {self.least}; give 0 <= least <= radius and a decay "
+                "in (0, 1]"
             )
         if not (0 <= self.epsilon <= 1 and math.isfinite(self.prior)):
             raise ValueError(f"epsilon {self.epsilon}, prior {self.prior}; give a share and a finite number")
@@ -172,7 +173,7 @@ def covering(distance: ArrayLike, radius: float) -> Ints:
 
 
 def plays_per_centre(noise: float, accuracy: float, centres: int, failure: float) -> int:
-    """M of statement (a): σ = `noise`, ε = `accuracy`, N = `centres`, δ = `failure`."""
+    """Plays m of each centre in statement (a): σ = `noise`, ε = `accuracy`, N = `centres`, δ = `failure`."""
     if not (noise > 0 and accuracy > 0 and centres >= 1 and 0 < failure < 1):
         raise ValueError(
             f"noise {noise}, accuracy {accuracy}, {centres} centres, failure {failure}; "

@@ -31,7 +31,7 @@ Ints = NDArray[np.int64]
 
 
 class NoneFits(IntEnum):
-    """What to do with a query whose deadline no batch can meet; the paper says nothing of it.
+    """What to do where nothing that the policy considers fits the head of the queue; the paper says nothing of it.
 
     DROP_HEAD: give it up.  RUN_FASTEST: as many as the fastest subnet can take at once, the query among them, though it
     will be late.
@@ -59,6 +59,8 @@ class Profile(NamedTuple):
 def profile(pool: Pool) -> Profile:
     """Read the profile off a pool."""
     latency = np.maximum.accumulate(pool.seconds.max(axis=1), axis=1)
+    if not np.isfinite(latency).any():
+        raise ValueError("no configuration of the pool can run any batch; give it finite seconds")
     best_first = np.lexsort((latency[:, 0], -pool.value))
     fastest = np.lexsort((-pool.value, *latency.T[::-1]))[0]
     return Profile(latency, best_first, int(fastest))
@@ -81,10 +83,20 @@ def largest_fitting(view: View, latency: Floats, k: int, slack: float) -> int:
 
 
 @kernel
+def largest(latency: Floats, k: int) -> int:
+    """The largest batch that subnet `k` can run at all; 0 if there is none."""
+    b = latency.shape[1]
+    while b > 0 and latency[k, b - 1] == np.inf:
+        b -= 1
+    return b
+
+
+@kernel
 def give_up(rule: int, view: View, action: Action, latency: Floats, k: int) -> None:
     """Nothing fits: drop the head of the queue, or run subnet `k` for as many as it takes."""
-    if rule == DROP_HEAD:
+    b = largest(latency, k)
+    if rule == DROP_HEAD or b == 0:
         drop(view, action, view.queue[0])
     else:
-        take_first(view, action, latency.shape[1])
+        take_first(view, action, b)
         run(action, k)

@@ -392,3 +392,31 @@ def test_bad_parameters_are_one_sentence(make: Any, message: str):
 def test_every_policy_is_a_value():
     for policy in POLICIES:
         assert dataclasses.replace(policy) == policy
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        SlackFit(none_fits=RUN_FASTEST),
+        MaxBatch(none_fits=RUN_FASTEST),
+        Clipper(0, aimd=True),
+        Infaas(),
+        MaxAccuracy(),
+    ],
+)
+def test_a_batch_that_cannot_run_is_never_asked_for(policy):
+    """A pool may say of a batch that it cannot run; SlackFit asked for it nevertheless when nothing fitted."""
+    pool = Pool([[[0.01, np.inf]]])
+    for limit in (1.0, 0.001):
+        trace = serve(Requests.within([0.0, 0.0, 0.0], limit), pool, policy)
+        assert np.isfinite(trace.end).all()
+        assert (trace.served | trace.dropped).all()
+    with pytest.raises(ValueError, match="give it finite seconds"):
+        serve(Requests.within([0.0], 1.0), Pool([[[np.inf, np.inf]]]), policy)
+
+
+def test_a_period_of_next_to_nothing_is_the_last_one():
+    """1 s over 1e-20 s is no 64-bit whole number; the compiled policy read outside its plan."""
+    pool = Pool([[[0.01, 0.02]], [[0.02, 0.03]]], value=[0.7, 0.8])
+    trace = serve(Requests.within([1.0, 2.0, 3.0], 1.0), pool, Proteus(period=1e-20, plan=(0, 1)))
+    assert trace.config.tolist() == [1, 1, 1]
