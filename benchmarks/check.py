@@ -8,7 +8,8 @@ median of neighbouring runs already.  One beyond its threshold is no regression 
 benchmark runs twice more, and the median of the three is judged.  If noise alone puts a share p of runs beyond the
 threshold, a regression is called wrongly with a probability of at most 3p².
 
-`--update` stores the median of three runs.  Exit code 1 if a ratio got worse, 2 if something could not be run.
+`--update` stores the median of three runs.  Exit code 1 if a ratio got worse, 2 for bad input, 125 if a
+benchmark could not be run, which `git bisect run` takes for neither good nor bad.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from validation.result import write_atomically
 
 HERE = Path(__file__).resolve().parent
 STORED = HERE / "stored.json"
-RUNS = 3
+RUNS, NOT_RUN = 3, 125
 
 Run = Callable[[str], Mapping[str, Any]]
 
@@ -213,11 +214,11 @@ def main(arguments: list[str] | None = None, run: Run = run, path: Path = STORED
         print(why, file=sys.stderr)
     if asked.update:
         write_atomically(path, text(updated(every, findings)).encode())
-        return 2 if failed else 0
+        return NOT_RUN if failed else 0
     worse = [found for found in findings if found.verdict == "worse"]
     for found in worse:
         print(advice(found))
-    return 2 if failed else int(bool(worse))
+    return NOT_RUN if failed else int(bool(worse))
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def test_a_failure_loses_nothing_of_the_others(stored: Path, capsys: pytest.Capt
             raise NotRun("the door is shut")
         return {"speed": 60.0}
 
-    assert main(["--update"], run, stored) == 2
+    assert main(["--update"], run, stored) == 125
     assert capsys.readouterr().err.splitlines()[-1] == "the door is shut"
     assert read(stored) == [replace(SPEED, stored=60.0), replace(COST, benchmark="door")]
 
