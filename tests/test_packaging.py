@@ -302,3 +302,68 @@ def test_python_of_the_readme_runs(tmp_path: Path) -> None:
     script.write_text("\n".join(blocks))
     result = run(sys.executable, str(script), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+
+
+# --- the newcomer: install, a first result, a policy of one's own ----------------------------------------------------
+
+TUTORIALS = ROOT / "docs" / "tutorials"
+
+
+def cells(page: str) -> list[str]:
+    """The blocks of a tutorial that are run when the site is built."""
+    text = (TUTORIALS / page).read_text()
+    return re.findall(r"^```\{code-cell\} python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and nothing of the checkout; the libraries it needs are those of this environment."""
+    site = tmp_path_factory.mktemp("installed")
+    command = ("-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site))
+    result = run(sys.executable, *command, str(wheel.filename))
+    assert result.returncode == 0, result.stderr
+    return site
+
+
+def as_newcomer(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in another folder, which finds the packages where they were installed."""
+    return subprocess.run(
+        (sys.executable, *arguments),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_install_of_the_tutorial_names_extras_that_exist() -> None:
+    (extras,) = re.findall(
+        r"^pip install -e '\.\[(.*)\]'$", (TUTORIALS / "five_minutes.md").read_text(), re.MULTILINE
+    )
+    assert set(extras.split(",")) <= set(project()["optional-dependencies"])
+
+
+@pytest.mark.timeout(300)  # everything is compiled anew
+def test_newcomer_gets_a_result_and_a_policy(installed: Path, tmp_path: Path) -> None:
+    """The text of the tutorials itself, pasted by somebody who has the wheel and an empty folder."""
+    first = tmp_path / "first.py"
+    first.write_text("\n".join(cells("five_minutes.md")) + "\nimport queueing; print(queueing.__file__)\n")
+    result = as_newcomer(installed, tmp_path, str(first))
+    assert result.returncode == 0, result.stderr
+    *said, where = result.stdout.splitlines()
+    assert Path(where).is_relative_to(installed)
+    assert [line.split()[0] for line in said[:2]] == ["Sarathi", "Slai"]
+
+    policy, simulated, *_ = cells("own_policy.md")
+    magic, _, source = policy.partition("\n")
+    (tmp_path / magic.removeprefix("%%writefile ")).write_text(source)
+    _, _, body = source.partition("@dataclass")
+    assert len([line for line in body.splitlines() if line.strip()]) == 15  # as its heading says
+    (tmp_path / "second.py").write_text(simulated)
+    result = as_newcomer(installed, tmp_path, "second.py")
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["Sarathi", "Few"]
+
+    control = as_newcomer(tmp_path, tmp_path, "-S", "second.py")  # nothing is installed
+    assert "No module named" in control.stderr
