@@ -41,21 +41,19 @@ default_role = "code"  # docstrings write `name` for code
 toc_object_entries = False  # a navigation tree of every class would be copied into every page
 suppress_warnings = ["ref.python"]  # a type may have the name of another; the link goes to the first
 # extras that a build of the pages can do without
-autodoc_mock_imports = [
-    name
-    for name in (
-        "torch",
-        "triton",
-        "safetensors",
-        "gguf",
-        "tokenizers",
-        "transformers",
-        "vllm",
-        "ray",
-        "optuna",
-    )
-    if find_spec(name) is None
-]
+EXTRAS = (
+    "polars",
+    "pooch",
+    "joblib",
+    "ray",
+    "optuna",
+    "gymnasium",
+    "sklearn",
+    "stable_baselines3",
+    "torch",
+    "vllm",
+)
+autodoc_mock_imports = [name for name in EXTRAS if find_spec(name) is None]
 
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -1,14 +1,13 @@
 """Pages written when the site is built: all claims, the reference of the code, where the models fail, the explorer."""
 
+import ast
 import builtins
 import re
 from collections.abc import Iterator
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import walk_packages
 
 from sphinx import addnodes
-from sphinx.ext.autodoc.mock import mock
 from sphinx.util.logging import getLogger
 
 import gpu
@@ -87,23 +86,20 @@ def write_explorer(app):
 # --- the reference -------------------------------------------------------------------------------------------------
 
 
-def modules_by_package() -> Iterator[tuple[str, list[str]]]:
-    """Each package with the modules that lie in it directly, itself first."""
+def modules_by_package() -> Iterator[tuple[str, dict[str, Path]]]:
+    """Each package with the files of the modules that lie in it directly, its own first."""
     for root in ROOTS:
-        found = {root.__name__: [root.__name__]}
-        for module in walk_packages(root.__path__, root.__name__ + "."):
-            if module.ispkg:
-                found[module.name] = [module.name]
-            else:
-                found[module.name.rpartition(".")[0]].append(module.name)
-        yield from found.items()
+        top = Path(root.__file__).parent
+        for init in sorted(top.rglob("__init__.py")):
+            package = ".".join(init.parent.relative_to(top.parent).parts)
+            others = sorted(file for file in init.parent.glob("*.py") if file != init)
+            yield package, {package: init} | {f"{package}.{file.stem}": file for file in others}
 
 
-def taken_over(name: str, mocked: list[str]) -> list[str]:
-    """Names that a module exports and another defines: they are shown there."""
-    with mock(mocked):
-        names = vars(import_module(name))
-    return [each for each in names.get("__all__", ()) if getattr(names.get(each), "__module__", name) != name]
+def imported_names(file: Path) -> list[str]:
+    """Names that a module takes from others; where it exports one again, it is shown at home."""
+    imports = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ImportFrom)]
+    return sorted({each.asname or each.name for node in imports for each in node.names})
 
 
 def write_reference(app):
@@ -120,12 +116,18 @@ def write_reference(app):
     }
     for package, modules in modules_by_package():
         lines = [f"# {package}", ""]
-        for module in modules:
+        if package.partition(".")[0] == "gpu" and not find_spec("torch"):
+            lines += [
+                "These pages were built without the extra `gpu`, which this package needs to be shown.",
+                "",
+            ]
+            modules = {}
+        for module, file in modules.items():
             lines += [f"## {module}", ""]
             page = told.get(module, told.get(package))  # the page of a package shows what its modules hold
             lines += [f"See [its page](../{page}).", ""] if page else []
             lines += ["```{eval-rst}", f".. automodule:: {module}", "   :members:"]
-            names = taken_over(module, app.config.autodoc_mock_imports)
+            names = imported_names(file)
             lines += [f"   :exclude-members: {', '.join(names)}"] if names else []
             lines += ["   :no-index:"] if page else []
             lines += ["```", ""]
