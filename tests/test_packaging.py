@@ -246,13 +246,13 @@ def tandem(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_commands_of_the_readme_run(tmp_path: Path) -> None:
-    """Every command line runs as printed; of an experiment, which takes minutes, its options are read."""
+    """Every command line runs as printed; of experiments, which take minutes, the options are read."""
     (tmp_path / "requests.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0.0,700,30\n0.5,90,4\n")
     shutil.copy(ROOT / "tests" / "validation" / "plain_vtc.py", tmp_path / "my_policy.py")
     lines = commands((ROOT / "README.md").read_text())
     assert {line[0] for line in lines} >= {"experiment", "simulate", "compare"}
     for line in lines:
-        result = tandem(*line, *(["--help"] if line[0] == "experiment" else []), cwd=tmp_path)
+        result = tandem(*line, *(["--help"] if line[0] in ("experiment", "report") else []), cwd=tmp_path)
         assert result.returncode == 0, (line, result.stderr)
     assert tandem("simulate", "--policy", "coffee", cwd=tmp_path).returncode == 2  # negative control
 
