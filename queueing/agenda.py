@@ -25,7 +25,7 @@ def put(j, time, k, b):
     """Node `k`, whose event is at `time`, takes place `j`."""
     b.agenda.time[j] = time
     b.agenda.node[j] = k
-    b.nodes.place[k] = j
+    b.places[k] = j
 
 
 @kernel
@@ -34,8 +34,13 @@ def first_child(j, end, b):
     child = 4 * (j - TOP) + 4
     if child >= end:
         return end
-    for other in range(child + 1, min(child + 4, end)):
-        if b.agenda.time[other] < b.agenda.time[child]:
+    time = b.agenda.time
+    if child + 4 <= end:  # sums of comparisons: a branch on times nobody can foresee is dearer
+        left = child + (time[child + 1] < time[child])
+        right = child + 2 + (time[child + 3] < time[child + 2])
+        return left + (right - left) * (time[right] < time[left])
+    for other in range(child + 1, end):
+        if time[other] < time[child]:
             child = other
     return child
 
@@ -75,7 +80,7 @@ def following(b):
 @kernel
 def schedule(k, b):
     """Enter the next event of node `k`, or take the node off if it has none."""
-    j = b.nodes.place[k]
+    j = b.places[k]
     end = TOP + b.cursor[SCHEDULED]
     time = b.nodes.until[k]
     if b.nodes.state[k] == IDLE:
@@ -85,7 +90,7 @@ def schedule(k, b):
             if j == 0:
                 return
             end -= 1
-            b.nodes.place[k] = 0
+            b.places[k] = 0
             b.cursor[SCHEDULED] -= 1
             if j == end:
                 return

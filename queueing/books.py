@@ -47,30 +47,32 @@ LINE = 64  # bytes of a cache line
 
 
 def _in_lines(fields: list[tuple[str, str]]) -> np.dtype[Any]:
-    """A record of eight-byte fields in this order, filled up to whole cache lines."""
+    """A record of these fields in this order, filled up to whole cache lines."""
     packed = np.dtype(fields)
-    offsets = range(0, packed.itemsize, 8)
-    size = -(-packed.itemsize // LINE) * LINE
     names, formats = zip(*fields, strict=True)
-    return np.dtype({"names": names, "formats": formats, "offsets": list(offsets), "itemsize": size})
+    offsets = [packed.fields[name][1] for name in names] if packed.fields else []
+    size = -(-packed.itemsize // LINE) * LINE
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 
-REQUESTS = _in_lines(  # what the loop knows of each request, by how often it is touched: with a thousand nodes each
-    # line is fetched anew for each batch
-    [("prompt", "i8"), ("prefilled", "i8"), ("decoded", "i8"), ("context", "i8"), ("blocks", "i8"),
-     ("last_token", "f8"), ("tbt", "f8"), ("predicted", "i8"),
-     # the loop alone reads this line
-     ("output", "i8"), ("longest_gap", "f8"),
-     ("stamp", "i8"),  # last batch that named the request
-     ("phase", "i8"), ("node", "i8"), ("slo_class", "i8"),
-     ("late_gaps", "i8"),  # gaps longer than its tbt
-     ("preemptions", "i8"),
+REQUESTS = _in_lines(  # what the loop knows of each request. With a thousand nodes each line is fetched anew for each
+    # batch: what a decode asks is one line, and so tokens and blocks, below 2^31 by Workload and System, have
+    # four bytes
+    [("last_token", "f8"), ("tbt", "f8"), ("longest_gap", "f8"),
+     ("prompt", "i4"), ("prefilled", "i4"), ("decoded", "i4"), ("context", "i4"), ("blocks", "i4"),
+     ("predicted", "i4"), ("output", "i4"), ("node", "i4"),
+     ("stamp", "u4"),  # last batch that named the request
+     ("phase", "i2"), ("slo_class", "u2"),
      # and this is touched a few times in the life of a request
      ("arrival", "f8"), ("recomputed", "i8"), ("client", "i8"),
      ("admitted", "f8"),  # start of the first batch that served it
      ("prefill_end", "f8"),  # end of the batch that first completed its prompt
-     ("first_token", "f8"), ("finished", "f8")]
+     ("first_token", "f8"), ("finished", "f8"),
+     ("late_gaps", "i4"),  # gaps longer than its tbt
+     ("preemptions", "i4")]
 )  # fmt: skip
+MOST_CLASSES = 1 << 16  # that slo_class tells apart
+LAST_STAMP = (1 << 32) - 1  # then stamps begin again, when whoever runs has long been named anew
 NODES = _in_lines(
     [("state", "i8"),
      ("clock", "f8"),  # end of the last batch, or the time up to which an idle node has waited
@@ -82,20 +84,25 @@ NODES = _in_lines(
      ("running", "i8"),  # requests holding KV blocks
      ("head", "i8"), ("tail", "i8"),  # the waiting queue is queue[node, head:tail]
      ("served", "i8"),  # entries of the last batch
-     ("iterations", "i8"),
-     ("place", "i8")]  # in the heap of the agenda; 0 without an event
+     ("iterations", "i8")]
 )  # fmt: skip
-AGENDA = np.dtype([("time", "f8"), ("node", "i8")])  # of the next events, by place in the heap
-DESKS = np.dtype(  # [nodes, width]: where each node's batch is written, and lists of the node
-    [("tokens", "i8"), ("reserve", "i8"), ("chunk", "i8"), ("history", "i8"), ("served_tokens", "i8"),
-     ("request", "u4"), ("victim", "u4"),
-     ("served", "u4")]  # the last batch
+DESKS = np.dtype(  # [nodes, width]: where each node's batch is written, and what the last one was
+    [("tokens", "i8"), ("reserve", "i8"), ("request", "u4"), ("served", "u4"), ("served_tokens", "i4")]
 )  # fmt: skip
+DESK = DESKS.itemsize
+CHUNKS = np.dtype([("tokens", "i8"), ("history", "i8")])  # [nodes, width]: prompt chunks of each batch
 ITERATIONS = np.dtype(
     [("start", "f8"), ("seconds", "f8"), ("context", "i8"), ("node", "i4"), ("prefill", "i4"), ("decodes", "i4"),
      ("blocks", "i4"), ("waiting", "i4"), ("running", "i4"), ("entries", "i4")]
 )  # fmt: skip
 ENTRIES_LOG = np.dtype([("request", "i4"), ("tokens", "i4")])  # tokens given; 0 = preempted
+
+
+class Agenda(NamedTuple):
+    """The next events of the nodes, [nodes and a little more], by their places in a heap."""
+
+    time: NDArray[np.float64]
+    node: NDArray[np.int32]
 
 
 class Books(NamedTuple):
@@ -107,13 +114,16 @@ class Books(NamedTuple):
     nodes: Any  # NODES [nodes]
     loads: Any  # NodeLoads [nodes], what routers see
     shown_loads: Any
-    agenda: Any  # AGENDA [nodes and a little more]
+    agenda: Any  # Agenda
+    places: NDArray[np.int32]  # [nodes], of each in the agenda, 0 without an event; apart, to stay in caches
     queue: Ids  # [nodes, capacity]
     shown_queue: Ids
     members: Ids  # [nodes, width], requests holding KV blocks, ascending
     shown_members: Ids
     desks: Any  # DESKS [nodes, width]
     shown_desks: Any
+    chunks: Any  # CHUNKS [nodes, width]
+    victims: Ids  # [nodes, width]
     count: Ints  # [nodes, COUNTS]  # pyright: ignore[reportIncompatibleMethodOverride]
     log: Any  # ITERATIONS [rows]
     entries: Any  # ENTRIES_LOG [rows]
@@ -147,6 +157,11 @@ def fields_of(table: Any) -> Any:
     if isinstance(table, tuple) or table.dtype.names is None:
         return table
     return _row_type(table.dtype.names)(*(table[name] for name in table.dtype.names))
+
+
+def widened(table: np.dtype[Any]) -> np.dtype[Any]:
+    """The same fields with every integer in eight bytes: for the twin, whose numpy scalars do not widen in sums."""
+    return np.dtype([(name, "i8" if table[name].kind in "iu" else table[name]) for name in table.names or ()])
 
 
 @functools.cache

@@ -36,6 +36,7 @@ from queueing.books import (
     BUSY,
     CHUNK,
     COUNTING,
+    DESK,
     DONE,
     DURATION,
     FINISHED,
@@ -46,6 +47,8 @@ from queueing.books import (
     HOLDS_AT_ONCE,
     IDLE,
     ITERATION,
+    LAST_STAMP,
+    LINE,
     LOG_FULL,
     MEMBERSHIP,
     MEMORY,
@@ -92,17 +95,17 @@ def deliver(i, k, b, limits):
     """Request `i` arrives at node `k`: shown to the policy and queued, or rejected if it can never be finished."""
     b.requests.node[i] = k
     b.requests.arrival[i] = b.source.arrival[i]
+    longest = b.source.prompt[i] + b.source.output[i]
+    blocks = (longest + limits.block_size - 1) // limits.block_size
+    if longest > limits.max_length or blocks > limits.blocks - limits.watermark:
+        b.requests.phase[i] = REJECTED
+        return
     b.requests.prompt[i] = b.source.prompt[i]
     b.requests.client[i] = b.source.client[i]
     b.requests.tbt[i] = b.source.tbt[i]
     b.requests.predicted[i] = b.source.predicted[i]
     b.requests.output[i] = b.source.output[i]
     b.requests.slo_class[i] = b.source.slo_class[i]
-    longest = b.source.prompt[i] + b.source.output[i]
-    blocks = (longest + limits.block_size - 1) // limits.block_size
-    if longest > limits.max_length or blocks > limits.blocks - limits.watermark:
-        b.requests.phase[i] = REJECTED
-        return
     b.requests.phase[i] = WAITING
     b.queue[k, b.nodes.tail[k]] = i
     b.nodes.tail[k] += 1
@@ -209,7 +212,7 @@ def allocate(k, now, batch, b, limits):
     Returns (code, tokens, decodes, context, chunks).
     """
     entries = batch.count[ENTRIES]
-    stamp = b.cursor[STAMP] + 1
+    stamp = b.cursor[STAMP] % LAST_STAMP + 1
     b.cursor[STAMP] = stamp
     iteration = b.nodes.iterations[k]
     tokens, decodes, context, chunks = 0, 0, 0, 0
@@ -242,8 +245,8 @@ def allocate(k, now, batch, b, limits):
         if left > 0:
             if q < 1 or q > left:
                 return breach(b, CHUNK, k, iteration, r, left, q), 0, 0, 0, 0
-            b.desks.chunk[k, chunks] = q
-            b.desks.history[k, chunks] = b.requests.prefilled[r]
+            b.chunks.tokens[k, chunks] = q
+            b.chunks.history[k, chunks] = b.requests.prefilled[r]
             chunks += 1
         else:
             if q != 1:
@@ -357,7 +360,7 @@ def look(k, b, limits):
 def desk(k, b):
     """The batch on the desk of node `k`."""
     d = b.desks
-    return Batch(d.request[k], d.tokens[k], d.reserve[k], d.victim[k], b.count[k], b.nodes.hold[k : k + 1])
+    return Batch(d.request[k], d.tokens[k], d.reserve[k], b.victims[k], b.count[k], b.nodes.hold[k : k + 1])
 
 
 @kernel
@@ -486,9 +489,12 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
             memory = memory_of(memories, k)
             ahead = following(b)
             if ahead != NOBODY:  # of a thousand nodes, its books are in none of the processor's caches
-                fetch(b.nodes, ahead)
-                fetch(b.count, ahead)
-                fetch(b.members, ahead)
+                for line in range(2):
+                    fetch(b.nodes, ahead, line)
+                    fetch(b.count, ahead, line)
+                    fetch(b.members, ahead, line)
+                for line in range(DESK * b.nodes.running[ahead] // LINE + 1):
+                    fetch(b.desks, ahead, line)
             while True:
                 code = settle(k, until, more, b, limits)
                 if code == DONE:
@@ -497,7 +503,7 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
                     return code
                 if ahead != NOBODY:
                     for j in range(b.nodes.running[ahead]):
-                        fetch(b.requests, b.members[ahead, j])
+                        fetch(b.requests, b.members[ahead, j], 0)
                 plan(p, memory, look(k, b, limits), desk(k, b))
                 code, tokens, decodes, context, chunks = granted(k, more, b, limits)
                 if code == HELD:
@@ -507,7 +513,7 @@ def serve(plan, p, memories, law, law_p, router, router_p, draws, b, limits):
                     continue
                 if code != DONE:
                     return code
-                chunk, history = b.desks.chunk[k, :chunks], b.desks.history[k, :chunks]
+                chunk, history = b.chunks.tokens[k, :chunks], b.chunks.history[k, :chunks]
                 seconds = law(law_p, Load(tokens, decodes, context, chunk, history))
                 code = launch(k, seconds, tokens, decodes, context, b, limits)
                 if code != DONE:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from queueing.agenda import TOP
 from queueing.batch import COUNTS
 from queueing.books import (
-    AGENDA,
+    CHUNKS,
     CURSOR,
     DESKS,
     ENTRIES_LOG,
     HAVE,
     ITERATION,
     ITERATIONS,
+    MOST_CLASSES,
     NEED,
     NEXT,
     NOBODY,
@@ -38,9 +39,11 @@ from queueing.books import (
     RULE,
     RULES,
     SOURCE,
+    Agenda,
     Books,
     Limits,
     fields_of,
+    widened,
 )
 from queueing.policy import NodeLoads, Policy, Router
 from queueing.storage import Memory, Storage, pieces
@@ -105,7 +108,13 @@ class Run:
         places = system.max_running
         width = min(places, n + 64) + 1  # the loop refuses a batch that names more requests than there are
         self.class_tbt = np.unique(np.concatenate([np.unique(workload.tbt[at]) for at in pieces(n)]))
-        source, requests = storage.zeros(n, SOURCE), storage.zeros(n, REQUESTS)
+        if len(self.class_tbt) > MOST_CLASSES:
+            raise ValueError(
+                f"the requests have {len(self.class_tbt)} limits on the time between tokens; group them into at most "
+                f"{MOST_CLASSES}, each a class with its own sketch of gaps"
+            )
+        source = storage.zeros(n, SOURCE)
+        requests = storage.zeros(n, widened(REQUESTS) if python else REQUESTS)
         for at in pieces(n):
             for name in ("arrival", "prompt", "output", "client", "tbt"):
                 source[name][at] = getattr(workload, name)[at]
@@ -127,12 +136,15 @@ class Run:
             "nodes": state,
             "loads": loads,
             "shown_loads": NodeLoads(*map(_read_only, loads)),
-            "agenda": storage.zeros(TOP + nodes, AGENDA),
+            "agenda": Agenda(storage.zeros(TOP + nodes, "f8"), np.zeros(TOP + nodes, np.int32)),
+            "places": np.zeros(nodes, np.int32),
             "queue": np.zeros((nodes, 1024), np.uint32),
             "members": (members := np.zeros((nodes, width), np.uint32)),
             "shown_members": _read_only(members),
             "desks": (desks := np.zeros((nodes, width), DESKS)),
             "shown_desks": _read_only(desks),
+            "chunks": np.zeros((nodes, width), CHUNKS),
+            "victims": np.zeros((nodes, width), np.uint32),
             "count": np.zeros((nodes, COUNTS), np.int64),
             "log": np.zeros(rows, ITERATIONS),
             "entries": np.zeros(max(4 * rows, 4 * width) if record_entries else 1, ENTRIES_LOG),
@@ -206,7 +218,9 @@ class Run:
         kept["status"] = known["phase"]
         requests |= {
             name: self._storage.column(
-                f"requests.{name}", values, np.int8 if name == "status" else values.dtype
+                f"requests.{name}",
+                values,
+                np.int8 if name == "status" else np.int64 if values.dtype.kind in "iu" else np.float64,
             )
             for name, values in kept.items()
         }

@@ -239,16 +239,16 @@ class Server:
         self._planned = (tokens, decodes, context)
         desk_, entries, victims = self._desk, int(self._count[ENTRIES]), int(self._count[VICTIMS])
         chosen, given = desk_["request"][:entries].copy(), desk_["tokens"][:entries].copy()
-        known = self.requests
+        known, parts = self.requests, run.tables["chunks"][0, :chunks]
         missing = known["prompt"][chosen] - known["prefilled"][chosen]
         return Work(
             self.clock,
             chosen,
             given,
-            known["context"][chosen],
-            known["blocks"][chosen],
-            desk_["victim"][:victims].copy(),
-            Load(tokens, decodes, context, desk_["chunk"][:chunks].copy(), desk_["history"][:chunks].copy()),
+            known["context"][chosen].astype(np.int64),
+            known["blocks"][chosen].astype(np.int64),
+            run.tables["victims"][0, :victims].copy(),
+            Load(tokens, decodes, context, parts["tokens"].copy(), parts["history"].copy()),
             missing <= np.where(missing > 0, given, 0) if run.limits.last_chunk_emits else missing == 0,
         )
 

@@ -126,7 +126,8 @@ class Ledger:
         source["arrival"] = max(at, float(self._source["arrival"][row - 1])) if row else at
         source["prompt"], source["output"], source["tbt"] = prompt, 1, tbt
         source["client"] = self._clients.setdefault(client, len(self._clients))
-        source["predicted"] = self.run.limits.max_length - prompt if predicted is None else predicted
+        limit = self.run.limits.max_length
+        source["predicted"] = limit - prompt if predicted is None else min(predicted, limit)
         self._rows = row + 1
         return row
 
@@ -219,7 +220,7 @@ class Ledger:
         requests: list[int] = desk["request"][:entries].tolist()
         reserve: list[int] = desk["reserve"][:entries].tolist()
         return Plan(
-            tuple(desk["victim"][:victims].tolist()),
+            tuple(run.tables["victims"][0, :victims].tolist()),
             tuple(requests),
             tuple(desk["tokens"][:entries].tolist()),
             frozenset(r for r, reserved in zip(requests, reserve, strict=True) if reserved),

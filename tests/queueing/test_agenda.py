@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policies.routing import least
 from queueing import agenda
-from queueing.books import AGENDA, BUSY, CURSOR, HOLDING, IDLE, NOBODY, SCHEDULED, fields_of
+from queueing.books import BUSY, CURSOR, HOLDING, IDLE, NOBODY, SCHEDULED, Agenda, fields_of
 from queueing.books import NODES as STATE
 from queueing.compilation import interpreted
 
@@ -24,8 +24,9 @@ MOVES = st.lists(
 
 def blank():
     return SimpleNamespace(
-        agenda=fields_of(np.zeros(agenda.TOP + NODES, AGENDA)),
+        agenda=Agenda(np.zeros(agenda.TOP + NODES), np.zeros(agenda.TOP + NODES, np.int32)),
         cursor=np.zeros(CURSOR, np.int64),
+        places=np.zeros(NODES, np.int32),
         nodes=fields_of(np.zeros(NODES, STATE)),
         loads=SimpleNamespace(unfinished=np.zeros(NODES, np.int64)),
     )
