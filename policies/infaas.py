@@ -19,7 +19,8 @@ class Infaas(OneShotPolicy):
         φ = of the subnets with acc >= `accuracy` the fastest for one request;  the most accurate if there is none
         b = largest batch of φ that fits the slack;  run the first min(b, waiting) queries
 
-    Without a threshold φ is the least accurate of a frontier, if that is the fastest for one request (P2).
+    Without a threshold φ is the least accurate of a frontier, if that is the fastest for one request (P2).  All servers
+    run φ, so that nothing is ever loaded and no loading time changes a run.
     Guarantee:    under DROP_HEAD, with nothing to load and no failures, every query that runs is in time.
     Not promised: the attainment of the best fixed subnet (one that is slower for one request may be faster for many);
                   INFaaS's scaling of instances and choice of hardware, which are not modelled.

@@ -21,7 +21,8 @@ class MaxAccuracy(OneShotPolicy):
 
     Guarantee:    the pair is the brute-force argmax (tested); under DROP_HEAD, with nothing to load and no failures,
                   every query that runs is in time.
-    Not promised: attainment: little slack still means large subnets in small batches, so a burst is not drained.
+    Not promised: attainment: little slack still means large subnets in small batches, so a burst is not drained.  Where
+                  subnets are loaded, a server drops what only another idle server could serve; not what its own could.
     Args: none_fits.
     Source: SuperServe, NSDI 2025 (arXiv 2312.16733), section 4 (MaxAcc), where it is a policy to compare with.
     """

@@ -23,7 +23,8 @@ class MaxBatch(OneShotPolicy):
     Guarantee:    the pair is the brute-force argmax wherever the fastest subnet for one request is so for every batch
                   and nothing is to be loaded (tested); under DROP_HEAD, with nothing to load and no failures, every
                   query that runs is in time.
-    Not promised: where subnets are loaded, a server that holds another than the fastest drops what its own could serve;
+    Not promised: where subnets are loaded, a server that holds another than the fastest drops what its own, or another
+                  idle server, could serve;
                   accuracy at low load: unless `refit`, one query that waits alone takes the subnet that a full batch
                   would leave room for.
     Args: none_fits; refit = at most as many as wait count as the batch, before φ is chosen.

@@ -54,7 +54,7 @@ class MultiBuffer(OneShotPolicy):
                   chooses the parameters (:mod:`policies.buffer_tuner`).
     Args:
         cuts: largest kind of each buffer but the last, rising; () for one buffer.
-        sizes: requests at which each buffer closes, no more than the pool's largest batch.
+        sizes: requests at which each buffer closes; no more than its configuration can run of all its kinds.
         timeouts: s, >= 0, after the first request of the buffer.
         configurations: of the pool, per buffer; one that the pool lacks is its last.
         Of the last three, one value counts for all buffers.
@@ -90,13 +90,32 @@ class MultiBuffer(OneShotPolicy):
         return record_of(_None())
 
     def prepare(self, pool: Pool) -> Buffers:
-        """Return the parameters as arrays, one row per buffer, and empty buffers."""
+        """Return the parameters as arrays, one row per buffer, and empty buffers.
+
+        Errors: ValueError if a configuration cannot run a single request of a kind in its buffer.
+        """
         n = len(self.cuts) + 1
+        buffer = np.searchsorted(np.array(self.cuts, np.int64), np.arange(pool.kinds))
+        configuration = np.minimum(
+            np.resize(np.array(self.configurations, np.int64), n), pool.configurations - 1
+        )
+        # per kind the batches 1, 2, ... that run before the first that does not
+        able = np.logical_and.accumulate(np.isfinite(pool.seconds), axis=2).sum(axis=2)[
+            configuration[buffer], np.arange(pool.kinds)
+        ]
+        if not able.all():
+            c = int(np.argmin(able))
+            raise ValueError(
+                f"configuration {configuration[buffer[c]]} of MultiBuffer cannot run a request of kind {c} on this "
+                "pool; name another for its buffer"
+            )
+        size = np.minimum(np.resize(np.array(self.sizes, np.int64), n), pool.largest_batch)
+        np.minimum.at(size, buffer, able)
         return Buffers(
-            np.searchsorted(np.array(self.cuts, np.int64), np.arange(pool.kinds)),
-            np.minimum(np.resize(np.array(self.sizes, np.int64), n), pool.largest_batch),
+            buffer,
+            size,
             np.resize(np.array(self.timeouts, np.float64), n),
-            np.minimum(np.resize(np.array(self.configurations, np.int64), n), pool.configurations - 1),
+            configuration,
             np.zeros(n, np.int64),
             np.zeros(n),
         )

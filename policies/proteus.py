@@ -35,13 +35,19 @@ def placement(pool: Pool, rate: float, slo: float) -> tuple[int, ...]:
     with peak_k = max{b/l_k(b) : l_k(b) <= slo}.  This is the authors' program (x[device, variant] binary, shares of
     each query type) for one type of query and identical devices: only the counts n_k = Σ_device x matter, and served
     rates y_k stand for share × rate, so that no product of variables is left.
-    Errors: ValueError if the pool is unlimited or rate or slo (s) is not positive; RuntimeError if HiGHS fails.
+    Errors: ValueError if the pool is unlimited, rate is not positive or slo (s) below what the fastest subnet takes for
+        one request; RuntimeError if HiGHS fails.
     """
     if pool.servers is None:
         raise ValueError("servers paid per use need no placement; give a pool with a number of servers")
     if not (rate > 0 and slo > 0):
         raise ValueError(f"{rate:g} queries per second within {slo:g} s; give both > 0")
     latency = profile(pool).latency
+    if latency.min() > slo:
+        raise ValueError(
+            f"the limit on latency of {slo:g} s is below the {latency.min():g} s that the fastest subnet takes for one "
+            "request; give a longer limit or a faster subnet"
+        )
     k = len(latency)
     sizes = np.arange(1, latency.shape[1] + 1)
     peak = np.where(latency <= slo, sizes / latency, 0.0).max(axis=1)
@@ -77,7 +83,8 @@ class Proteus(OneShotPolicy):
     of earlier periods.
     Guarantee:    under DROP_HEAD, with nothing to load and no failures, every query that runs is in time.
     Not promised: anything within a period: shorter bursts are served by what stands there.  Queries go to whatever
-                  server is idle, not by the shares of the program; failures change no plan.
+                  server is idle, not by the shares of the program; failures change no plan.  A server drops what does
+                  not fit its planned subnet, though the one that it holds, or another idle server, could serve it.
     Args:
         period: s, the paper's some 30 s.
         plan: rank of the subnet in order of accuracy, per server, period after period; the last period stays.  A rank

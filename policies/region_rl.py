@@ -11,6 +11,10 @@ Notation: s load bin; x, y configurations; d(x, y) distance; R radius; k(s, x) p
 R = 0 is tabular learning, R = inf one estimate for all.  With R fixed this is the update n += h, Q += h/n·(r - Q) over
 the ball; kept as sums, a smaller radius forgets what lies beyond it, and early plays do not blur a late estimate.
 
+The radius from data (`points`): whenever the epochs t have doubled, l = :func:`length_scale` of the rewards seen, and::
+
+    R = max(R_min, min(R0, l)·decay^t)
+
 Statement (a).  Rewards L-Lipschitz in d, noise σ-sub-Gaussian, N balls of radius R that cover the configurations.  Play
 each centre m = ceil(2σ²/ε²·ln(2N/δ)) times and commit to the centre of best mean: with probability 1 - δ its regret is
 at most L R + 2ε, and that of any configuration in its ball at most 2 L R + 2ε.
@@ -30,15 +34,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["TABULAR", "Learner", "RegionRl", "Schedule", "covering", "kernel_weights", "plays_per_centre"]
+__all__ = [
+    "TABULAR",
+    "Learner",
+    "RegionRl",
+    "Schedule",
+    "covering",
+    "kernel_weights",
+    "length_scale",
+    "plays_per_centre",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+FIRST_FIT = 16  # epochs
+SCALES = tuple(2.0 ** (k / 2) for k in range(-2, 6))  # length scales tried, in the distance's unit
+NOISES = (0.05, 0.1, 0.2, 0.4)  # standard deviations tried, over the spread of the rewards
 
 
 class Learner(Protocol):
@@ -89,7 +105,8 @@ class RegionRl:
 
     Args: distance = [n, n], symmetric, zero on the diagonal; loads = number of load bins; schedule; rng = when to
         explore, and the order by which ties are broken; groups = [n], configurations of different groups teach each
-        other nothing (domain split).
+        other nothing (domain split); points = [n, axes], where the configurations lie (log2 of the grid): given, the
+        radius follows the length scale of the rewards at the load played most, one radius for all loads.
 
     Guarantee (tested): Q within the rewards seen, where anything was; radius 0 is tabular learning bit by bit.
     Not promised: the best configuration while the radius is above 0; statement (a) for this schedule.
@@ -102,6 +119,7 @@ class RegionRl:
         schedule: Schedule,
         rng: np.random.Generator,
         groups: ArrayLike | None = None,
+        points: ArrayLike | None = None,
     ) -> None:
         d = np.array(distance, np.float64)
         if d.ndim != 2 or d.shape[0] != d.shape[1] or not d.size or np.diag(d).any() or (d < 0).any():
@@ -112,7 +130,14 @@ class RegionRl:
             raise ValueError(f"{loads} load bins; give at least one")
         if groups is not None:
             kind = np.asarray(groups)
+            if kind.shape != (len(d),):
+                raise ValueError(f"groups of shape {kind.shape} for {len(d)} configurations; give one each")
             d = np.where(kind[:, None] == kind[None, :], d, np.inf)
+        self.points = None if points is None else np.asarray(points, np.float64)
+        if self.points is not None and (self.points.shape[:-1] != (len(d),) or np.isnan(self.points).any()):
+            raise ValueError(
+                f"points of shape {self.points.shape} for {len(d)} configurations; give one row of numbers each"
+            )
         self.distance, self.schedule, self.rng = d, schedule, rng
         self.order = rng.permutation(len(d))  # of ties, so that no corner of the grid comes first
         self.plays, self.sums = np.zeros((2, loads, len(d)))
@@ -137,12 +162,25 @@ class RegionRl:
         return int(fresh[np.argmax(found[fresh])])
 
     def observe(self, load: int, configuration: int, reward: float) -> None:
-        """Note what a play brought, and shrink the radius."""
+        """Note what a play brought, and shrink the radius; a reward that is no finite number is refused."""
+        if not math.isfinite(reward):
+            raise ValueError(f"configuration {configuration} was worth {reward}; give a finite reward")
         self.plays[load, configuration] += 1
         self.sums[load, configuration] += reward
-        radius = max(self.schedule.least, self.radius * self.schedule.decay)
+        radius = max(self.schedule.least, self._from_data() or self.radius * self.schedule.decay)
         if radius != self.radius:
             self.radius, self._kernel = radius, kernel_weights(self.distance, radius)
+
+    def _from_data(self) -> float | None:
+        """The length scale's radius, at the epochs at which it is fitted anew."""
+        epochs = int(self.plays.sum())
+        if self.points is None or epochs < FIRST_FIT or epochs & (epochs - 1):
+            return None
+        load = int(self.plays.sum(axis=1).argmax())
+        played = np.flatnonzero(self.plays[load])
+        plays = self.plays[load, played]
+        scale = length_scale(self.points[played], plays, self.sums[load, played] / plays)
+        return min(self.schedule.radius, scale) * self.schedule.decay**epochs
 
     def best(self, load: int) -> int:
         """Configuration of largest Q."""
@@ -157,6 +195,33 @@ def kernel_weights(distance: Floats, radius: float) -> Floats:
     if math.isinf(radius):
         return np.isfinite(distance).astype(np.float64)
     return np.maximum(0.0, 1.0 - distance / radius)
+
+
+def length_scale(points: Floats, plays: Floats, means: Floats) -> float:
+    """Length scale under which a Gaussian process makes the mean rewards likeliest, among `SCALES`.
+
+    Matern kernel of smoothness 5/2, rewards centred and scaled by their spread, noise variance s²/plays with the
+    likeliest s of `NOISES`; scikit-learn's process.  A list of candidates instead of an optimiser: no local optima,
+    and the same answer in whatever order the axes come.
+    Args: points = [n, axes]; plays = [n], >= 1; means = [n], of the rewards.
+    Errors: ImportError naming the extra where scikit-learn is missing.
+    """
+    try:
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import Matern
+    except ImportError:
+        raise ImportError(
+            "a radius from data needs scikit-learn: pip install 'tandem-queueing[serverless]'"
+        ) from None
+    values = (means - means.mean()) / (means.std() or 1.0)
+    regressor: Any = GaussianProcessRegressor  # its hints refuse the optimizer None and a noise per point
+    likelihood: dict[float, float] = {}
+    for noise in NOISES:
+        process = regressor(Matern(1.0, nu=2.5), alpha=noise**2 / plays, optimizer=None).fit(points, values)
+        for scale in SCALES:
+            now = process.log_marginal_likelihood(np.log([scale]))
+            likelihood[float(scale)] = max(now, likelihood.get(float(scale), -math.inf))
+    return max(likelihood, key=lambda scale: likelihood[scale])
 
 
 def covering(distance: ArrayLike, radius: float) -> Ints:

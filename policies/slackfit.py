@@ -62,7 +62,8 @@ class SlackFit(OneShotPolicy):
                   l < slack, and all of the batch have later deadlines).
     Not promised: any ratio to the optimum (:mod:`queueing.models.zilp`).  It is myopic: one query alone takes a large
                   subnet, and those that come just after find no server.  A longer limit or one server more can
-                  lower what it attains.
+                  lower what it attains.  Where subnets are loaded, a server drops what fits none of its buckets, though
+                  the subnet that it holds, or another idle server, could serve it.
     Args:
         buckets: number of buckets; the paper gives none, 8 is ours: with more, batches are smaller and attainment
             falls under bursts (docs/experiments/slackfit.md).

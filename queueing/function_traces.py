@@ -50,6 +50,10 @@ class MinuteCounts:
             )
         if not table.any():
             raise ValueError("no function is ever called; give at least one call")
+        if table.sum() >= 2**53:
+            raise ValueError(
+                f"there are {table.sum():g} calls in all; give fewer than 2^53, which can be counted"
+            )
         whole = table.astype(np.int64)
         whole.flags.writeable = False
         object.__setattr__(self, "counts", whole)

@@ -236,8 +236,13 @@ def _pressing(requests: list[tuple[int, int, float, int]], tile: int, seconds: f
 
 
 @st.composite
-def one_shot_runs(draw: st.DrawFn, *, min_requests: int = 1, max_requests: int = 12) -> tuple[Requests, Pool]:
-    """One-shot requests and a pool for them, on a coarse grid of times so that events coincide."""
+def one_shot_runs(
+    draw: st.DrawFn, *, min_requests: int = 1, max_requests: int = 12, impossible: bool = False
+) -> tuple[Requests, Pool]:
+    """One-shot requests and a pool for them, on a coarse grid of times so that events coincide.
+
+    With `impossible`, some batches cannot run; one configuration runs single requests of all kinds.
+    """
     n = draw(st.integers(min_requests, max_requests))
     quarter = st.integers(0, 12).map(lambda q: q / 4)
     gaps = draw(st.lists(quarter | st.just(0.0), min_size=n, max_size=n))
@@ -249,10 +254,16 @@ def one_shot_runs(draw: st.DrawFn, *, min_requests: int = 1, max_requests: int =
     kind = draw(st.lists(st.integers(0, kinds - 1), min_size=n, max_size=n))
     cells = configurations * kinds * largest
     seconds = np.array(draw(st.lists(st.integers(1, 10), min_size=cells, max_size=cells))) / 4
+    seconds = seconds.reshape(configurations, kinds, largest)
+    if impossible:
+        bits = st.integers(0, 2**cells - 1)
+        unable = (draw(bits) & draw(bits)) >> np.arange(cells).reshape(seconds.shape) & 1 == 1  # a quarter
+        unable[draw(st.integers(0, configurations - 1)), :, 0] = False
+        seconds[unable] = math.inf
     servers = draw(st.integers(1, 3) | st.none())
     switch = draw(st.lists(quarter, min_size=configurations, max_size=configurations)) if servers else None
     failures = (
         draw(st.lists(quarter | st.just(math.inf), min_size=servers, max_size=servers)) if servers else None
     )
-    pool = Pool(seconds.reshape(configurations, kinds, largest), servers, switch=switch, failures=failures)
+    pool = Pool(seconds, servers, switch=switch, failures=failures)
     return Requests(arrival, arrival + np.array(limits), kind), pool

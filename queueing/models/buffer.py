@@ -81,6 +81,13 @@ class Buffer:
             )
         if self.phase not in get_args(Phase):
             raise ValueError(f"there is no phase {self.phase!r}; give one of {', '.join(get_args(Phase))}")
+        if (
+            self.phase == "batch"
+            and not (_stationary(self.arrivals) * np.diag(_matrices(self.arrivals)[1])).any()
+        ):
+            raise ValueError(
+                "phase 'batch' weighs phases by the diagonal of D1, which is 0 here; give phase 'exact' or 'mbs'"
+            )
 
     @property
     def opening(self) -> Floats:

@@ -102,8 +102,8 @@ class Limit:
 class Service:
     """The functions on offer, as tables: seconds and dollars [K, C, B] of memories `memory` [K] MB.
 
-    Args: prices; memory = MB, each on offer; time = law of the seconds; kilobytes = of the classes, rising;
-        largest_batch = B.
+    Args: prices; memory = MB, each on offer; time = law of the seconds; kilobytes = of the classes, finite, > 0,
+        rising; largest_batch = B >= 1.
     """
 
     def __init__(
@@ -115,10 +115,19 @@ class Service:
         largest_batch: int = 26,
     ) -> None:
         self.memory, self.kilobytes = tuple(memory), np.asarray(kilobytes, np.float64)
-        if not self.memory or (np.diff(self.kilobytes) <= 0).any():
+        x = self.kilobytes
+        if not (
+            self.memory
+            and x.ndim == 1
+            and x.size
+            and (np.diff(x, prepend=0.0) > 0).all()
+            and x[-1] < math.inf
+        ):
             raise ValueError(
-                f"{len(self.memory)} memories and sizes {kilobytes}; give at least one, and rising sizes"
+                f"{len(self.memory)} memories and sizes {kilobytes}; give one, and rising sizes of finite KB > 0"
             )
+        if largest_batch < 1:
+            raise ValueError(f"batches of up to {largest_batch}; give at least one request")
         self.seconds = (time or FunctionTime.fitted()).table(self.memory, self.kilobytes, largest_batch)
         self.dollars = prices.table(self.memory, self.seconds)
 
@@ -132,9 +141,10 @@ class Setting:
     memory: int
 
     def __post_init__(self) -> None:
-        if self.size < 1 or not 0 <= self.timeout < math.inf or self.memory < 0:
+        whole = all(isinstance(number, int | np.integer) for number in (self.size, self.memory))
+        if not (whole and self.size >= 1 and 0 <= self.timeout < math.inf and self.memory >= 0):
             raise ValueError(
-                f"{self} is no buffer; give size >= 1, finite timeout >= 0 and a row of the memories"
+                f"{self} is no buffer; give a whole size >= 1, finite timeout >= 0 and a row of the memories"
             )
 
 
@@ -199,7 +209,15 @@ class BufferModel:
 
     def sizes(self, setting: Setting) -> Floats:
         """P(batch = j), [B]; kept, since memories share it."""
+        self._require(setting)
         return self._kept(setting)[1]
+
+    def _require(self, setting: Setting) -> None:
+        memories, _, most = self.service.seconds.shape
+        if setting.memory >= memories or setting.size > most:
+            raise ValueError(
+                f"{setting} is beyond the service; give a memory of 0 to {memories - 1} and a size of at most {most}"
+            )
 
     def _kept(self, setting: Setting) -> tuple[BatchSizes, Floats]:
         key = (setting.size, setting.timeout)
@@ -229,6 +247,7 @@ class BufferModel:
 
     def attained(self, setting: Setting, seconds: float | None = None) -> float:
         """P(latency <= seconds), or seconds per kilobyte as the limit says; by default those of the limit."""
+        self._require(setting)
         seen, waits = self._waits(setting)
         s = self.limit.seconds if seconds is None else seconds
         until = s * (self._kilobytes if self.limit.per_kilobyte else np.ones(len(self._f)))
@@ -239,6 +258,7 @@ class BufferModel:
 
     def latency(self, setting: Setting, quantile: float | None = None) -> float:
         """The quantile of the latency, in the unit of the limit, to 1e-6 of it."""
+        self._require(setting)
         q = self.limit.quantile if quantile is None else quantile
         unit = self._kilobytes if self.limit.per_kilobyte else np.ones(len(self._f))
         low, high = 0.0, float((setting.timeout + self.service.seconds[setting.memory].max()) / unit.min())
@@ -347,6 +367,10 @@ class Plan:
 
     def require_stable(self, rate: float, instances: int) -> None:
         """Raise ValueError if `rate` requests/s keep as many `instances` busy as there are, or more."""
+        if not (0 <= rate < math.inf and instances >= 0):
+            raise ValueError(
+                f"{rate} requests/s on {instances} instances; give a finite rate and a number, both >= 0"
+            )
         busy = rate * self._mean([o.busy for o in self.outcomes], self.share)
         if busy >= instances:
             raise ValueError(

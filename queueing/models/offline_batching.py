@@ -42,13 +42,24 @@ def cheapest_batches(
 
     Args: arrival [n] s; kind [n] classes; limit [n] or one, s of latency, inf for none.
     Raises:
-        ValueError: too many requests, columns of other lengths, or a request that no call serves in time.
+        ValueError: too many requests, columns of other lengths, a kind that the service lacks, or a request that no
+            call serves in time.
     """
-    a, c = np.asarray(arrival, np.float64).ravel(), np.asarray(kind, np.int64).ravel()
-    n = len(a)
-    if not 1 <= n <= MOST or len(c) != n:
-        raise ValueError(f"{n} arrivals and {len(c)} kinds; give one kind each, and 1 to {MOST} requests")
+    a, drawn = np.asarray(arrival, np.float64).ravel(), np.asarray(kind, np.float64).ravel()
+    n, classes = len(a), service.seconds.shape[1]
+    if not 1 <= n <= MOST or len(drawn) != n:
+        raise ValueError(f"{n} arrivals and {len(drawn)} kinds; give one kind each, and 1 to {MOST} requests")
     until = a + np.broadcast_to(np.asarray(limit, np.float64), n)
+    if not np.isfinite(a).all() or np.isnan(until).any():
+        raise ValueError(
+            f"arrivals {a} s with a limit of {limit} s; give finite arrivals, and inf for no limit"
+        )
+    bad = drawn[~((drawn >= 0) & (drawn < classes) & (drawn == np.floor(drawn)))]
+    if len(bad):
+        raise ValueError(
+            f"a request is of kind {bad[0]:g}; give one of the classes 0 to {classes - 1} of the service"
+        )
+    c = drawn.astype(np.int64)
     calls = [math.inf] * (1 << n)
     for mask in range(1, 1 << n):
         s = [r for r in range(n) if mask >> r & 1]

@@ -13,6 +13,9 @@ GPU: x = (h, B, T), a buffer closes at B requests or T s after its first; batche
 
     (α + β b)·(1 + η (h - 1))
 
+A closed batch that waits for a stream stays as it is; in the one-shot loop a buffer is emptied only once a server is
+idle, and fills until then.
+
 Distance of configurations: the largest difference of log2 of their axes, over the axes' length scales; from 2 to 4
 threads is as far as from 8 to 16.
 
@@ -141,16 +144,24 @@ def _grid(*axes: tuple[float, ...]) -> Floats:
     return np.array(list(itertools.product(*axes)), np.float64)
 
 
-def _require(positive: dict[str, float], shares: dict[str, float], *axes: tuple[float, ...]) -> None:
+def _require(positive: dict[str, float], shares: dict[str, float], more: dict[str, float]) -> None:
     for name, value in positive.items():
         if not 0 < value < math.inf:
             raise ValueError(f"{name} is {value}; give a finite number > 0")
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is {value}; give a share between 0 and 1")
-    for axis in axes:
-        if not axis or min(axis) <= 0 or list(axis) != sorted(set(axis)):
-            raise ValueError(f"an axis of the grid is {axis}; give rising numbers > 0")
+    for name, value in more.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}; give a finite number >= 0")
+
+
+def _require_axis(axis: tuple[float, ...], *, whole: bool = True) -> None:
+    rising = all(0 < x < math.inf for x in axis) and all(x < y for x, y in itertools.pairwise(axis))
+    if not axis or not rising or (whole and any(x != math.floor(x) for x in axis)):
+        raise ValueError(
+            f"an axis of the grid is {axis}; give rising {'whole' if whole else 'finite'} numbers > 0"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +169,9 @@ class CpuPlant:
     """One host: request workers, operators at once, threads in each.
 
     Args: cores = c; base = t0, s; serial = f; width = w; operator_serial = e; saturation = s; penalty = η;
-        synchronisation = y, s; slo, s; workers, inter, intra = the axes of the grid.
+        synchronisation = y, s; slo, s; workers, inter, intra = the axes of the grid, whole numbers that rise.
+
+    Errors: ValueError in one sentence that names the value.
     """
 
     cores: int = 16
@@ -178,11 +191,9 @@ class CpuPlant:
         positive = {"the cores": self.cores, "the base time": self.base, "the width": self.width,
                     "the saturation": self.saturation, "the limit on latency": self.slo}  # fmt: skip
         shares = {"the serial share": self.serial, "the serial share of an operator": self.operator_serial}
-        _require(positive, shares, self.workers, self.inter, self.intra)
-        if self.penalty < 0 or self.synchronisation < 0:
-            raise ValueError(
-                f"penalty {self.penalty}, synchronisation {self.synchronisation} s; give numbers >= 0"
-            )
+        _require(positive, shares, {"the penalty": self.penalty, "the synchronisation": self.synchronisation})
+        for axis in (self.workers, self.inter, self.intra):
+            _require_axis(axis)
 
     @property
     def grid(self) -> Floats:
@@ -213,7 +224,10 @@ class CpuPlant:
 class GpuPlant:
     """One accelerator behind a size-or-timeout buffer: streams, batch size, timeout.
 
-    Args: fixed = α, s; each = β, s; sharing = η; slo, s; streams, sizes, timeouts (s) = the axes of the grid.
+    Args: fixed = α, s; each = β, s; sharing = η; slo, s; streams, sizes, timeouts (s) = the axes of the grid, rising,
+        the first two whole numbers.
+
+    Errors: ValueError in one sentence that names the value.
     """
 
     fixed: float = 0.008
@@ -230,9 +244,10 @@ class GpuPlant:
             "the time of each": self.each,
             "the limit on latency": self.slo,
         }
-        _require(positive, {}, self.streams, self.sizes, self.timeouts)
-        if self.sharing < 0:
-            raise ValueError(f"sharing is {self.sharing}; give a number >= 0")
+        _require(positive, {}, {"sharing": self.sharing})
+        _require_axis(self.streams)
+        _require_axis(self.sizes)
+        _require_axis(self.timeouts, whole=False)
 
     @property
     def grid(self) -> Floats:
@@ -256,12 +271,20 @@ class GpuPlant:
 CLAIMS = (
     Claim(
         "parallelism-plants",
-        "The plants serve as the one-shot loop does with their batch times, and one worker waits as Pollaczek and "
-        "Khinchine say.",
+        "The CPU plant ends every request when the one-shot loop with ρ servers of τ(x) does.",
         "our derivation",
         Kind.TESTED,
-        ("Poisson arrivals", "deterministic service"),
-        where="tests/queueing/models/test_parallelism.py::test_plants_are_the_one_shot_loop",
+        ("deterministic service",),
+        where="tests/queueing/models/test_parallelism.py::test_the_cpu_plant_is_the_one_shot_loop",
+    ),
+    Claim(
+        "parallelism-gpu-plant",
+        "The GPU plant ends every request when a size-or-timeout buffer does whose batches, once closed, go FCFS to h "
+        "streams.  It is not the one-shot loop, in which a batch that waits for a server goes on filling.",
+        "our derivation",
+        Kind.TESTED,
+        ("deterministic service",),
+        where="tests/queueing/models/test_parallelism.py::test_the_gpu_plant_is_a_buffer_before_streams",
     ),
     Claim(
         "region-learning-regret",

@@ -111,6 +111,11 @@ class Tier:
     per_second: float = 0.0
     per_gb_second: float = 0.0
 
+    def __post_init__(self) -> None:
+        prices = (self.per_second, self.per_gb_second)
+        if not (0 <= self.above < self.most < math.inf and all(0 <= price < math.inf for price in prices)):
+            raise ValueError(f"{self} is no tier; give finite 0 <= above < most (MB) and finite prices >= 0")
+
 
 @dataclass(frozen=True, slots=True)
 class Prices:
@@ -118,7 +123,7 @@ class Prices:
 
     Args:
         tiers: in order of memory, each beginning where the one before ends.
-        per_call: USD, >= 0.    granularity: s, > 0; running time is rounded up to it.
+        per_call: USD, finite, >= 0.    granularity: s, finite, > 0; running time is rounded up to it.
         least, step: MB; memories on offer are `least`, `least + step`, ..., up to the last tier.
     Errors: ValueError in one sentence: gaps, overlaps, negative prices, and a memory that is not on offer.
     """
@@ -133,11 +138,6 @@ class Prices:
     def __post_init__(self) -> None:
         if not self.tiers:
             raise ValueError(f"the price list {self.name} has no tier; give at least one")
-        for tier in self.tiers:
-            if not 0 <= tier.above < tier.most or min(tier.per_second, tier.per_gb_second) < 0:
-                raise ValueError(
-                    f"{self.name}: {tier} is no tier; give 0 <= above < most (MB) and prices >= 0"
-                )
         for low, high in pairwise(self.tiers):
             if high.above != low.most:
                 what = "no price" if high.above > low.most else "two prices"
@@ -146,13 +146,16 @@ class Prices:
                     f"{self.name} has {what} between {between[0]:g} and {between[1]:g} MB; begin each tier where the "
                     "one before ends"
                 )
-        if not (self.per_call >= 0 and self.granularity > 0):
+        if not (0 <= self.per_call < math.inf and 0 < self.granularity < math.inf):
             raise ValueError(
-                f"{self.name}: {self.per_call} USD per call, billing unit {self.granularity} s; give >= 0 and > 0"
+                f"{self.name}: {self.per_call} USD per call, billing unit {self.granularity} s; give finite numbers "
+                ">= 0 and > 0"
             )
-        if self.least < 1 or self.step < 1 or not self.tiers[0].above < self.least <= self.tiers[-1].most:
+        whole = all(isinstance(mb, int) and mb >= 1 for mb in (self.least, self.step))
+        if not (whole and self.tiers[0].above < self.least <= self.tiers[-1].most):
             raise ValueError(
-                f"{self.name}: memories from {self.least} MB by {self.step} are outside the tiers; start within them"
+                f"{self.name}: memories from {self.least} MB by {self.step} are outside the tiers; give whole MB >= 1 "
+                "and start within them"
             )
 
     def memories(self, least: float = 0.0, most: float = math.inf, every: int | None = None) -> list[int]:

@@ -99,9 +99,9 @@ class Frontier:
 
     @property
     def by_accuracy(self) -> bool:
-        """P2: of two subnets the more accurate is at no batch the faster one."""
-        order = np.lexsort((self.latency.sum(1), self.accuracy))
-        return bool((np.diff(self.latency[order], axis=0) >= 0).all())
+        """P2: of two subnets the more accurate is at no batch the faster; equally accurate ones may cross."""
+        groups = [self.latency[self.accuracy == worth] for worth in np.unique(self.accuracy)]
+        return all((high.min(0) >= low.max(0)).all() for low, high in pairwise(groups))
 
     @property
     def trades(self) -> bool:
@@ -193,6 +193,8 @@ def ofa_resnet(
     """
     if len(accuracy) < 2 or not all(a < b for a, b in pairwise(accuracy)):
         raise ValueError(f"the accuracies {tuple(accuracy)} do not rise; give at least two, least first")
+    if not (0 < slo < math.inf and all(0 < rate < math.inf for rate in rates)):
+        raise ValueError(f"a limit of {slo} s and rates of {rates} per second; give finite numbers > 0")
     if not (0 < power <= 1 and scale > 0 and servers >= 1 and largest_batch >= 1 and fixed >= 0):
         raise ValueError(
             f"power {power}, scale {scale}, {servers} servers, batches to {largest_batch}, fixed {fixed} s; "

@@ -21,9 +21,9 @@ class Pool:
     Args:
         seconds: [K, C, B], s, > 0; inf where the batch cannot run (too large for the memory of k).
         servers: how many; None for as many as are asked for, paid per use.
-        value: [K], worth of a request served in time under k, such as accuracy; default 1.
-        switch: [K], s to load k on a server that holds another configuration; default 0.  A fresh server holds none,
-            and loads its first for nothing.
+        value: [K], finite, worth of a request served in time under k, such as accuracy; default 1.
+        switch: [K], finite, s to load k on a server that holds another configuration; default 0.  A fresh server holds
+            none, and loads its first for nothing.
         failures: [servers], time at which each fails for good (s); default inf.  What it was executing is lost and
             waits again.
     Errors: ValueError in one sentence.
@@ -56,12 +56,14 @@ class Pool:
             raise ValueError(
                 f"a batch time is {table[~(table > 0)][0]:g} s; give seconds > 0, inf for impossible"
             )
-        if servers is not None and servers < 1:
-            raise ValueError(f"{servers} servers; give at least one, or None for as many as are asked for")
+        if servers is not None and not (isinstance(servers, int | np.integer) and servers >= 1):
+            raise ValueError(
+                f"{servers} servers; give a whole number of at least one, or None for as many as are asked for"
+            )
         columns = {
             "value": _column("value", value, len(table), 1.0),
             "switch": _column("switch", switch, len(table), 0.0),
-            "failures": _column("failures", failures, servers or 0, np.inf),
+            "failures": _column("failures", failures, servers or 0, np.inf, most=np.inf),
         }
         if servers is None and columns["switch"].any():
             raise ValueError(
@@ -92,10 +94,14 @@ class Pool:
         return self.seconds.shape[2]
 
 
-def _column(name: str, values: ArrayLike | None, rows: int, default: float) -> Floats:
+def _column(
+    name: str, values: ArrayLike | None, rows: int, default: float, most: float = np.finfo(np.float64).max
+) -> Floats:
     column = np.full(rows, default) if values is None else np.array(values, np.float64).ravel()
     if len(column) != rows:
         raise ValueError(f"{name} has {len(column)} values; give {rows}")
-    if not (column >= 0).all():
-        raise ValueError(f"{name} holds {column[~(column >= 0)][0]:g}; give numbers >= 0")
+    good = (column >= 0) & (column <= most)
+    if not good.all():
+        what = "numbers >= 0, inf for never" if most == np.inf else "finite numbers >= 0"
+        raise ValueError(f"{name} holds {column[~good][0]:g}; give {what}")
     return column

@@ -114,3 +114,23 @@ def test_one_value_counts_for_all_buffers_and_one_is_a_call_each() -> None:
 def test_bad_parameters_are_one_sentence(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MultiBuffer(**arguments)
+
+
+TIGHT = Pool([[[1.0, np.inf, 1.0], [1.0, 1.5, 2.0]], [[1.0, 1.5, np.inf], [np.inf, 1.5, 2.0]]], None)
+
+
+def test_a_buffer_closes_at_what_its_configuration_can_run() -> None:
+    """Kind 0 goes alone under configuration 0 and in twos under 1; kind 1, apart, in threes."""
+    for kind, cuts, configuration, largest in (
+        (0, (), 0, 1), (1, (), 0, 1), (0, (0,), 0, 1), (1, (0,), 0, 3), (0, (0,), 1, 2),
+    ):  # fmt: skip
+        policy = MultiBuffer(cuts, (3,), configurations=(configuration, 0) if cuts else (configuration,))
+        trace = serve(Requests(np.zeros(6), kind=[kind] * 6), TIGHT, policy)
+        assert trace.count.tolist() == [largest] * (6 // largest)
+    assert serve(Requests(np.zeros(6)), POOL, MultiBuffer(sizes=(3,))).count.tolist() == [3, 3]  # control
+
+
+def test_a_configuration_that_cannot_run_a_kind_of_its_buffer_is_refused() -> None:
+    with pytest.raises(ValueError, match="configuration 1 of MultiBuffer cannot run a request of kind 1"):
+        serve(Requests([0.0]), TIGHT, MultiBuffer(configurations=(1,)))
+    serve(Requests([0.0]), TIGHT, MultiBuffer((0,), configurations=(1, 0)))  # control: a buffer of its own

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.region_rl import TABULAR, RegionRl, Schedule, covering, plays_per_centre
+from policies.region_rl import SCALES, TABULAR, RegionRl, Schedule, covering, length_scale, plays_per_centre
 from queueing.models.parallelism import distances
 
 GRID = np.array([(a, b) for a in (1, 2, 4, 8, 16) for b in (1, 2, 4, 8)], np.float64)
@@ -101,6 +102,70 @@ def test_relabelling_the_axes_changes_nothing() -> None:
             learner.observe(0, x, math.sin(x + epoch))
         other.suggest(0)
     assert not np.array_equal(other.estimates(0)[0], one.estimates(0)[0])  # control: another length scale
+
+
+# -- radius from data
+
+
+def drawn_rewards(scale: float, seed: int, noise: float = 0.05) -> np.ndarray:
+    """Rewards of all configurations from a Gaussian process of this length scale, with noise."""
+    kernels = pytest.importorskip("sklearn.gaussian_process.kernels", reason="of the extra `serverless`")
+    rng = np.random.default_rng(seed)
+    cover = kernels.Matern(scale, nu=2.5)(np.log2(GRID)) + noise**2 * np.eye(len(GRID))
+    return np.linalg.cholesky(cover) @ rng.normal(size=len(GRID))
+
+
+def test_the_length_scale_is_that_of_the_process_that_made_the_rewards() -> None:
+    """Medians of 40 draws lie within a factor 2 of the truth; shuffled rewards (control) have no scale to find."""
+    plays = np.ones(len(GRID))
+    found = {}
+    for truth in (0.5, 1.0, 2.0):
+        draws = [drawn_rewards(truth, seed) for seed in range(40)]
+        found[truth] = np.median([length_scale(np.log2(GRID), plays, r) for r in draws])
+        assert truth / 2 <= found[truth] <= 2 * truth
+    assert found[0.5] < found[1.0] < found[2.0]
+    order = np.random.default_rng(0).permutation(len(GRID))
+    shuffled = [length_scale(np.log2(GRID), plays, drawn_rewards(2.0, seed)[order]) for seed in range(40)]
+    assert np.median(shuffled) <= found[0.5]
+
+
+def test_the_length_scale_asks_neither_for_units_nor_for_the_order_of_axes() -> None:
+    plays = np.arange(1.0, len(GRID) + 1)
+    rewards = drawn_rewards(1.0, 3)
+    found = length_scale(np.log2(GRID), plays, rewards)
+    assert found in SCALES
+    assert length_scale(np.log2(GRID)[:, ::-1], plays, 7 - 1000 * rewards) == found
+    assert length_scale(np.log2(GRID), plays, np.full(len(GRID), 0.3)) in SCALES  # nothing to tell apart
+
+
+def test_a_radius_from_data_is_fitted_at_doublings_and_decays_between() -> None:
+    """R = max(R_min, min(R0, l)·decay^t) when t doubles; smooth rewards keep a larger radius than rugged ones."""
+    schedule = Schedule(radius=2.5, decay=0.99, least=0.1)
+    radius = {}
+    for name, rewards in (("smooth", drawn_rewards(4.0, 1)), ("rugged", drawn_rewards(0.1, 1))):
+        learner = RegionRl(D, 1, schedule, np.random.default_rng(2), points=np.log2(GRID))
+        fixed = RegionRl(D, 1, schedule, np.random.default_rng(2))
+        for epoch in range(1, 130):
+            before, x = learner.radius, learner.suggest(0)
+            learner.observe(0, x, float(rewards[x]))
+            fixed.observe(0, x, float(rewards[x]))
+            if epoch < 16:
+                assert learner.radius == fixed.radius
+            if epoch in (16, 32, 64, 128):
+                seen = np.flatnonzero(learner.plays[0])
+                scale = length_scale(np.log2(GRID)[seen], learner.plays[0, seen], rewards[seen])
+                assert learner.radius == pytest.approx(max(0.1, min(2.5, scale) * 0.99**epoch))
+            else:
+                assert learner.radius == max(0.1, 0.99 * before)
+            assert learner.radius <= fixed.radius + 1e-12
+        radius[name] = learner.radius
+    assert radius["rugged"] < radius["smooth"]
+
+
+def test_without_scikit_learn_a_radius_from_data_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.gaussian_process", None)
+    with pytest.raises(ImportError, match=r"tandem-queueing\[serverless\]"):
+        length_scale(np.log2(GRID), np.ones(len(GRID)), np.zeros(len(GRID)))
 
 
 def test_groups_teach_each_other_nothing() -> None:
@@ -195,6 +260,12 @@ def test_plays_are_those_of_the_statement() -> None:
         (lambda: Schedule(epsilon=2.0), "epsilon 2.0"),
         (lambda: RegionRl(np.ones((2, 2)), 1, TABULAR, np.random.default_rng()), "zeros on its diagonal"),
         (lambda: RegionRl(D, 0, TABULAR, np.random.default_rng()), "0 load bins"),
+        (lambda: RegionRl(D, 1, TABULAR, np.random.default_rng(), np.zeros(3)), r"groups of shape \(3,\)"),
+        (
+            lambda: RegionRl(D, 1, TABULAR, np.random.default_rng(), points=GRID[:3]),
+            r"points of shape \(3, 2\)",
+        ),
+        (lambda: RegionRl(D, 1, TABULAR, np.random.default_rng()).observe(0, 0, math.nan), "worth nan"),
         (lambda: plays_per_centre(0.0, 0.1, 1, 0.1), "noise 0.0"),
     ],
 )

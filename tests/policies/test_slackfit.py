@@ -312,6 +312,61 @@ def test_loading_uses_up_slack():
     assert slow.config.tolist() == [0, 0]
 
 
+LOADED = np.array([[[1.0, 2.0, 3.0]], [[3.0, 6.0, 9.0]]])
+ALONE = Requests([0.0, 20.0], [15.0, 23.5])
+PAIR = Requests([0.0, 0.1, 20.0], [15.0, 2.6, 22.5])
+
+
+@pytest.mark.parametrize(
+    ("policy", "own", "others"),
+    [
+        (SlackFit(), True, True),
+        (MaxBatch(), True, True),
+        (MaxAccuracy(), False, True),
+        (Infaas(), False, False),
+        (Clipper(0), False, False),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_loading_makes_a_server_drop_what_could_be_served(policy: OneShotPolicy, own: bool, others: bool):
+    """`own`: 3.5 s of slack for the 3 s of the held subnet;  `others`: 2.5 s for the 2 s that an idle server holds.
+
+    Control: none is dropped where nothing takes time to load.
+    """
+    for requests, servers, dropped in ((ALONE, 1, own), (PAIR, 2, others)):
+        free, loaded = (
+            serve(requests, Pool(LOADED, servers, [0.7, 0.8], switch=[s, s]), policy) for s in (0.0, 4.0)
+        )
+        assert not free.dropped.any()
+        assert loaded.dropped.tolist() == [False] * (len(requests) - 1) + [dropped]
+        if not (own or others):  # one subnet everywhere
+            assert free.end.tolist() == loaded.end.tolist()
+
+
+def test_a_server_of_proteus_serves_with_its_planned_subnet_or_not_at_all():
+    """Neither with the one that it holds nor by leaving it to others; controls: one plan for all time and servers."""
+    change, split = Proteus(period=10.0, plan=(1, 0)), Proteus(plan=(1, 0), servers=2)
+    slow, free = (Pool(LOADED, 1, [0.7, 0.8], switch=[s, s]) for s in (4.0, 0.0))
+    assert serve(ALONE, slow, change).dropped.tolist() == [False, True]
+    assert serve(PAIR, Pool(LOADED, 2, [0.7, 0.8]), split).dropped.tolist() == [False, False, True]
+    assert not serve(ALONE, free, change).dropped.any()
+    assert not serve(ALONE, slow, Proteus(plan=(1,))).dropped.any()
+    assert not serve(PAIR, Pool(LOADED, 2, [0.7, 0.8]), Proteus()).dropped.any()
+
+
+@given(frontiers(), st.integers(0, 15), st.integers(0, 15), st.integers(0, 12))
+@settings(max_examples=60)
+def test_max_accuracy_never_drops_what_its_own_subnet_could_serve(
+    frontier: Frontier, before: int, slack: int, switch: int
+):
+    """Control: MaxBatch, in one instance above, does."""
+    pool = Pool(frontier.seconds, 1, frontier.accuracy, switch=[switch] * len(frontier))
+    trace = serve(Requests([0.0, 50.0], [before + 0.5, 50.5 + slack]), pool, MaxAccuracy())
+    if not trace.dropped[0]:
+        fits = frontier.latency[trace.config[0], 0] < slack + 0.5
+        assert not (fits and trace.dropped[1])
+
+
 def test_infaas_takes_the_cheapest_that_is_accurate_enough():
     frontier = ofa_resnet()
     alone = Requests.within([0.0], SLO)
@@ -337,6 +392,10 @@ def test_additive_increase_multiplicative_decrease():
 def test_placement_is_the_best_of_all_counts(frontier: Frontier, rate: float, slo: float, servers: int):
     pool = pool_of(frontier, servers)
     sizes = np.arange(1, frontier.largest_batch + 1)
+    if slo < frontier.latency.min():
+        with pytest.raises(ValueError, match="fastest subnet"):
+            placement(pool, rate, slo)
+        return
     peak = np.where(frontier.latency <= slo, sizes / frontier.latency, 0.0).max(1)
 
     def served(counts: tuple[int, ...]) -> float:
@@ -381,7 +440,10 @@ def test_proteus_follows_its_plan():
         (lambda: Proteus(plan=(1, 2, 3), servers=2), "whole periods"),
         (lambda: Proteus(period=0.0), "period"),
         (lambda: placement(pool_of(ofa_resnet()), 0.0, SLO), "both > 0"),
+        (lambda: placement(pool_of(ofa_resnet()), np.nan, SLO), "both > 0"),
         (lambda: placement(Pool(ofa_resnet().seconds, None), 1.0, SLO), "number of servers"),
+        (lambda: placement(pool_of(ofa_resnet()), 1.0, 0.002), "of 0.002 s is below the 0.003"),
+        (lambda: Proteus.planned(pool_of(ofa_resnet()), (1.0,), 0.002), "the fastest subnet takes"),
     ],
 )
 def test_bad_parameters_are_one_sentence(make: Any, message: str):

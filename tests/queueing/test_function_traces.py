@@ -115,9 +115,11 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
         read_azure_functions(tmp_path / "other.csv")
     for counts, said in (
         ([[0, 0]], "ever called"), ([[1, -1]], "-1 calls in minute 1"), ([[0.5]], "0.5 calls"), ([1, 2], "shape"),
+        ([[1e30]], r"1e\+30 calls in all"), ([[2.0**52, 2.0**52]], "fewer than 2"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             MinuteCounts(counts)
+    assert MinuteCounts([[2.0**52, 1]]).total == 2**52 + 1  # control: large, and exact
     rng = np.random.default_rng()
     for call in (
         lambda: synthetic_functions(0, rng),

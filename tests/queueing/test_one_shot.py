@@ -299,7 +299,11 @@ def test_what_a_failed_server_executed_waits_again() -> None:
         (lambda: Pool([[[math.nan]]]), "a batch time is nan s"),
         (lambda: Pool([[[1.0]]], servers=0), "0 servers"),
         (lambda: Pool([[[1.0]]], value=[1.0, 2.0]), "value has 2 values; give 1"),
+        (lambda: Pool([[[1.0]]], servers=1.5), "1.5 servers"),  # type: ignore[arg-type]
         (lambda: Pool([[[1.0]]], switch=[-1.0]), "switch holds -1"),
+        (lambda: Pool([[[1.0]]], switch=[math.inf]), "switch holds inf; give finite"),
+        (lambda: Pool([[[1.0]]], value=[math.inf]), "value holds inf; give finite"),
+        (lambda: Pool([[[1.0]]], failures=[math.nan]), "failures holds nan"),
         (lambda: Pool([[[1.0]]], servers=None, switch=[1.0]), "paid per use hold nothing"),
         (lambda: serve(Requests([0.0], kind=[3]), Pool([[[1.0]]]), Greedy()), "of kind 3"),
     ],

@@ -8,6 +8,7 @@ from types import ModuleType
 __all__ = ["MODULES", "load"]
 
 MODULES = {
+    "cluster-day": "validation.experiments.cluster_day",
     "cpu-engine": "validation.experiments.cpu_engine",
     "edge": "validation.experiments.edge",
     "gpu-tables": "validation.experiments.gpu_tables",

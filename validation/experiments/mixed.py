@@ -252,7 +252,7 @@ def _threshold_rows(found: Found) -> Iterator[Row]:
     root = threshold(kappa()).stated
     verdict = judge(root, low - 1 / ACTIVE, high + 1 / ACTIVE)  # k*/N is within 1/N of the root
     text = f"cheapest share complete, {ACTIVE} active (theory: {root:.4f} within 1/{ACTIVE})"
-    yield Row(text, "1", None, value, low, high, verdict, f"{NAME}: threshold")
+    yield Row(text, "share", None, value, low, high, verdict, f"{NAME}: threshold")
     for k in (COMPLETE[0], best(ACTIVE), COMPLETE[-1]):
         values = found.by[False, ACTIVE, k]
         yield _chain_row(

@@ -13,12 +13,15 @@ from scipy.stats import erlang, poisson
 
 from queueing.arrivals import Poisson
 from queueing.markovian_arrivals import MarkovianArrivals
-from queueing.models.buffer import Buffer
+from queueing.models.buffer import Buffer, Phase
 
 # phases of 0.1 and 0.2 s at 50 and 5 requests/s; the fit of an hour of tweets that BATCH ships (hour 24)
 BURSTY = MarkovianArrivals.mmpp([50.0, 5.0], [[-10.0, 10.0], [5.0, -5.0]])
 TWEETS = MarkovianArrivals(((-38.304, 0.0), (0.0, -475.297)), ((38.157, 0.147), (472.634, 2.663)))
 TURNING = MarkovianArrivals(((-9.0, 1.0), (0.5, -3.0)), ((2.0, 6.0), (2.0, 0.5)))
+TOGGLING = MarkovianArrivals(
+    ((-9.0, 1.0), (0.5, -3.0)), ((0.0, 8.0), (2.5, 0.0))
+)  # every arrival turns the phase
 
 
 @numba.njit(cache=True)
@@ -144,6 +147,7 @@ def test_quantiles_invert_the_law(
         (lambda: Buffer(Poisson(1.0), 0, 1.0), "a buffer of 0 requests"),
         (lambda: Buffer(Poisson(1.0), 2, math.inf), "inf s"),
         (lambda: Buffer(Poisson(1.0), 2, 1.0, "exakt"), "no phase 'exakt'"),  # type: ignore[arg-type]
+        (lambda: Buffer(TOGGLING, 2, 1.0, "batch"), "diagonal of D1, which is 0"),
         (lambda: Buffer(Poisson(1e9), 26, 10.0).sizes, "too large"),
         (lambda: Buffer(Poisson(1.0), 2, 1.0).wait_quantile(1.5), "a quantile of 1.5"),
     ],
@@ -151,3 +155,10 @@ def test_quantiles_invert_the_law(
 def test_bad_input_is_refused_in_one_sentence(make, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("phase", ["exact", "mbs"])
+def test_where_every_arrival_turns_the_phase_the_other_laws_stand(phase: Phase) -> None:
+    """Control of what is refused: only the diagonal of D1 is missing."""
+    assert Buffer(TOGGLING, 3, 0.5, phase).sizes.sum() == pytest.approx(1.0)
+    assert Buffer(TURNING, 3, 0.5, "batch").sizes.sum() == pytest.approx(1.0)

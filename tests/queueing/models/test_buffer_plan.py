@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -146,13 +147,27 @@ def test_bad_input_is_one_sentence() -> None:
         "for 32 classes": lambda: BufferModel(law, [1.0], SERVICE, Limit(1.0)),
         "a limit of 0 s": lambda: Limit(0),
         "is no buffer": lambda: Setting(0, 1.0, 0),
-        "rising sizes": lambda: Service(PRICES["aws-x86"], (1024,), kilobytes=(2.0, 1.0)),
+        "sizes (2.0, 1.0)": lambda: Service(PRICES["aws-x86"], (1024,), kilobytes=(2.0, 1.0)),
+        "sizes (0.0, 1.0)": lambda: Service(PRICES["aws-x86"], (1024,), kilobytes=(0.0, 1.0)),
+        "sizes (-1.0, 1.0)": lambda: Service(PRICES["aws-x86"], (1024,), kilobytes=(-1.0, 1.0)),
+        "sizes (1.0, nan)": lambda: Service(PRICES["aws-x86"], (1024,), kilobytes=(1.0, np.nan)),
+        "sizes (1.0, inf)": lambda: Service(PRICES["aws-x86"], (1024,), kilobytes=(1.0, np.inf)),
+        "sizes ()": lambda: Service(PRICES["aws-x86"], (1024,), kilobytes=()),
+        "batches of up to 0": lambda: Service(PRICES["aws-x86"], (1024,), largest_batch=0),
+        "memory=5) is beyond the service; give a memory of 0 to 3": lambda: m.cost(Setting(4, 0.05, 5)),
+        "size=27, timeout=0.05, memory=0) is beyond": lambda: m.outcome(Setting(27, 0.05, 0)),
+        "size=27, timeout=0.06, memory=0) is beyond": lambda: m.attained(Setting(27, 0.06, 0)),
+        "memory=6) is beyond": lambda: m.latency(Setting(4, 0.05, 6)),
+        "a whole size": lambda: Setting(4, 0.05, 0.5),  # type: ignore[arg-type]
+        "nan requests/s on 5 instances": lambda: plan.require_stable(np.nan, 5),
+        "40.0 requests/s on nan instances": lambda: plan.require_stable(RATE, np.nan),  # type: ignore[arg-type]
     }
     for message, build in cases.items():
-        with pytest.raises(ValueError, match=message) as error:
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
             build()
         assert "\n" not in str(error.value)
     plan.require_stable(RATE, 100_000)
+    assert m.cost(Setting(26, 0.05, 3)) > 0  # control: the largest of both
 
 
 def test_instances_that_are_busy_obey_littles_law() -> None:

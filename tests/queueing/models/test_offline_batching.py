@@ -100,8 +100,19 @@ def test_hindsight_can_be_cheaper_and_tighter_limits_cost_more() -> None:
         ([0.0] * 13, [0] * 13, 1.0, "1 to 12 requests"),
         ([0.0], [0, 1], 1.0, "one kind each"),
         ([0.0, 0.0], [0, 2], 0.8, "request 1 cannot be served"),
+        ([0.0, 0.0], [0, -1], np.inf, "of kind -1; give one of the classes 0 to 2"),
+        ([0.0, 0.0], [0.7, 0], np.inf, "of kind 0.7"),
+        ([0.0, 0.0], [0, 9], np.inf, "of kind 9"),
+        ([0.0, 0.0], [0, np.nan], np.inf, "of kind nan"),
+        ([0.0, np.nan], [0, 0], np.inf, "finite arrivals"),
+        ([0.0, 0.0], [0, 0], np.nan, "inf for no limit"),
     ],
 )
-def test_bad_input_is_one_sentence(arrival: list[float], kind: list[int], limit: float, message: str) -> None:
+def test_bad_input_is_one_sentence(
+    arrival: list[float], kind: list[float], limit: float, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         cheapest_batches(arrival, kind, limit, SERVICE)
+    assert (
+        cheapest_batches([0.0, 0.0], [0.0, 2.0], np.inf, SERVICE).cost > 0
+    )  # control: whole kinds in floats

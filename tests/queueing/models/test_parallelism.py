@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import heapq
 import math
+from collections import deque
 
 import numpy as np
 import pytest
 
+from policies.multi_buffer import MultiBuffer
 from queueing.models.parallelism import (
     CpuPlant,
     GpuPlant,
@@ -24,7 +28,7 @@ def poisson(rate: float, n: int, seed: int) -> np.ndarray:
     return np.cumsum(np.random.default_rng(seed).standard_exponential(n)) / rate
 
 
-def test_plants_are_the_one_shot_loop() -> None:
+def test_the_cpu_plant_is_the_one_shot_loop() -> None:
     """Every configuration of a small CPU grid: the same ends, request by request, as ρ servers in the event loop."""
     plant = CpuPlant(workers=(1, 3), inter=(1, 4), intra=(2,))
     arrival = poisson(30.0, 400, 1)
@@ -33,6 +37,64 @@ def test_plants_are_the_one_shot_loop() -> None:
         stated = metrics.latency(serve(Requests(arrival), pool, Greedy(1)))
         assert plant.latency(x, arrival) == pytest.approx(stated, rel=1e-12)
     assert plant.latency(0, arrival) != pytest.approx(plant.latency(2, arrival))  # negative control
+
+
+def streams_by_events(plant: GpuPlant, x: int, arrival: np.ndarray) -> np.ndarray:
+    """Latencies, event by event: requests come, timers run out, streams get idle; a heap of (time, what, which)."""
+    streams, size, timeout = plant.grid[x]
+    slowed = 1 + plant.sharing * (streams - 1)
+    COMES, TIMER, IDLE = range(3)  # who comes as the timer runs out is still taken
+    events: list[tuple[float, int, int]] = [(t, COMES, r) for r, t in enumerate(arrival.tolist())]
+    buffer: list[int] = []
+    closed: deque[list[int]] = deque()
+    idle, finish = int(streams), np.empty(len(arrival))
+    while events:
+        now, what, which = heapq.heappop(events)
+        if what == COMES:
+            buffer.append(which)
+            if len(buffer) == 1 < size:
+                heapq.heappush(events, (now + timeout, TIMER, which))
+        idle += what == IDLE
+        if len(buffer) == size or (what == TIMER and buffer and buffer[0] == which):
+            closed.append(buffer)
+            buffer = []
+        while idle and closed:
+            batch = closed.popleft()
+            finish[batch] = now + (plant.fixed + plant.each * len(batch)) * slowed
+            heapq.heappush(events, (float(finish[batch[0]]), IDLE, -1))
+            idle -= 1
+    return finish - arrival
+
+
+@pytest.mark.parametrize("load", [100.0, 800.0])
+def test_the_gpu_plant_is_a_buffer_before_streams(load: float) -> None:
+    """All 480 configurations, request by request.  Controls: another timeout, and a loop whose batches wait and fill.
+
+    With a stream for every batch nothing waits for one, and the one-shot loop is the same.
+    """
+    plant = GpuPlant()
+    arrival = poisson(load, 150, 4)
+    later = dataclasses.replace(plant, timeouts=tuple(1.25 * t for t in plant.timeouts))
+    differ = {"timer": 0, "loop": 0}
+    for x, (streams, size, _) in enumerate(plant.grid):
+        stated = plant.latency(x, arrival)
+        assert stated == pytest.approx(streams_by_events(plant, x, arrival), rel=1e-9)
+        differ["timer"] += stated != pytest.approx(later.latency(x, arrival), rel=1e-9)
+        filling = stated != pytest.approx(looped(plant, x, arrival, int(streams)), rel=1e-9)
+        differ["loop"] += filling
+        assert size > 1 or not filling
+    assert min(differ.values()) > 48
+    free = GpuPlant(sharing=0.0, streams=(len(arrival),), sizes=(4, 32), timeouts=(0.002, 0.016))
+    for x in range(len(free.grid)):
+        assert free.latency(x, arrival) == pytest.approx(looped(free, x, arrival, len(arrival)), rel=1e-9)
+
+
+def looped(plant: GpuPlant, x: int, arrival: np.ndarray, servers: int) -> np.ndarray:
+    """The one-shot loop with the batch times of the configuration: a batch that waits for a server goes on filling."""
+    streams, size, timeout = plant.grid[x]
+    table = (plant.fixed + plant.each * np.arange(1, size + 1)) * (1 + plant.sharing * (streams - 1))
+    policy = MultiBuffer(sizes=(int(size),), timeouts=(float(timeout),))
+    return metrics.latency(serve(Requests(arrival), Pool(table[None, None], servers), policy))
 
 
 @pytest.mark.parametrize("servers", [1, 3])
@@ -104,7 +166,15 @@ def test_brute_force_is_on_common_arrivals() -> None:
         (lambda: CpuPlant(cores=0), "the cores is 0"),
         (lambda: CpuPlant(serial=1.5), "the serial share is 1.5"),
         (lambda: CpuPlant(workers=(2, 1)), "an axis of the grid"),
-        (lambda: CpuPlant(penalty=-1.0), "penalty -1.0"),
+        (lambda: CpuPlant(penalty=-1.0), "the penalty is -1.0"),
+        (lambda: CpuPlant(penalty=math.nan), "the penalty is nan"),
+        (lambda: CpuPlant(synchronisation=math.nan), "the synchronisation is nan"),
+        (lambda: CpuPlant(inter=(1, math.nan)), "an axis of the grid is \\(1, nan\\)"),
+        (lambda: CpuPlant(workers=(1, 2.5)), "rising whole numbers"),
+        (lambda: GpuPlant(streams=(0.5, 1)), "rising whole numbers"),
+        (lambda: GpuPlant(sizes=(1, math.inf)), "rising whole numbers"),
+        (lambda: GpuPlant(timeouts=(math.nan,)), "rising finite numbers"),
+        (lambda: GpuPlant(sharing=math.nan), "sharing is nan"),
         (lambda: GpuPlant(sizes=()), "an axis of the grid"),
         (lambda: GpuPlant(sharing=-0.1), "sharing is -0.1"),
     ],

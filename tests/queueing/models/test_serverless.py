@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -115,7 +116,17 @@ def test_published_prices() -> None:
         ),
         (lambda: Prices("p", (), 0, 0.1), "no tier"),
         (lambda: Prices("p", (Tier(512, 0, 1),), 0, 0.1), "is no tier"),
+        (lambda: Tier(0, 512, math.nan), "is no tier"),
+        (lambda: Tier(0, 512, per_gb_second=math.inf), "is no tier"),
+        (lambda: Tier(0, math.inf, 1), "is no tier"),
+        (lambda: Tier(math.nan, 512, 1), "is no tier"),
+        (lambda: Tier(0, 512, -1), "is no tier"),
         (lambda: Prices("p", (Tier(0, 512, 1),), 0, 0.0), "billing unit"),
+        (lambda: Prices("p", (Tier(0, 512, 1),), 0, math.nan), "billing unit nan"),
+        (lambda: Prices("p", (Tier(0, 512, 1),), 0, math.inf), "billing unit inf"),
+        (lambda: Prices("p", (Tier(0, 512, 1),), math.inf, 0.1), "inf USD per call"),
+        (lambda: Prices("p", (Tier(0, 512, 1),), math.nan, 0.1), "nan USD per call"),
+        (lambda: Prices("p", (Tier(0, 512, 1),), 0, 0.1, step=math.nan), "by nan are outside"),  # type: ignore[arg-type]
         (lambda: Prices("p", (Tier(256, 512, 1),), 0, 0.1, least=128), "outside the tiers"),
         (lambda: PRICES["gcf-gen1"].rate(200), "does not offer 200 MB"),
         (lambda: PRICES["aws-2020"].rate(6912), "does not offer 6912 MB"),

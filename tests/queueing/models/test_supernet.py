@@ -54,6 +54,26 @@ def test_a_dominated_subnet_is_there_to_be_removed():
     assert not crossing.by_accuracy
 
 
+@given(frontiers())
+def test_latencies_go_by_accuracy_where_no_better_subnet_is_faster(f: Frontier):
+    """Pair by pair, cell by cell, as P2 is worded."""
+    pairs = [
+        (low, high) for low in range(len(f)) for high in range(len(f)) if f.accuracy[low] < f.accuracy[high]
+    ]
+    assert f.by_accuracy == all(
+        a <= b for low, high in pairs for a, b in zip(f.latency[low], f.latency[high], strict=True)
+    )
+
+
+def test_equally_accurate_subnets_may_cross():
+    """P2 says nothing of them; control: either of them above a more accurate one breaks it."""
+    cells = [[1.0, 4.0], [2.0, 3.0]]
+    assert Frontier([0.7, 0.7], cells).by_accuracy
+    assert Frontier([0.7, 0.7, 0.8], [*cells, [2.0, 4.0]]).by_accuracy
+    assert not Frontier([0.7, 0.7, 0.8], [*cells, [1.5, 4.0]]).by_accuracy
+    assert not Frontier([0.7, 0.7, 0.8], [*cells, [2.0, 3.5]]).by_accuracy
+
+
 @given(frontiers(), st.floats(0.5, 12.0), st.integers(1, 8))
 def test_capacity_is_the_best_batch_within_the_limit(f: Frontier, slo: float, servers: int):
     if f.latency[:, 0].min() > slo:
@@ -119,6 +139,10 @@ def test_calibration_holds_for_every_form(power: float, fixed: float):
         (lambda: ofa_resnet(rates=(2000.0, 8000.0)), "slopes"),
         (lambda: ofa_resnet(rates=(8000.0, 100.0)), "longer than"),
         (lambda: ofa_resnet(power=2.0), "power"),
+        (lambda: ofa_resnet(slo=np.nan), "a limit of nan s"),
+        (lambda: ofa_resnet(slo=np.inf), "a limit of inf s"),
+        (lambda: ofa_resnet(rates=(0.0, 2000.0)), "rates of \\(0.0, 2000.0\\)"),
+        (lambda: ofa_resnet(rates=(8000.0, np.nan)), "rates of \\(8000.0, nan\\)"),
         (lambda: SupernetMemory(0.0, 1.0), "weights"),
         (lambda: SupernetMemory(1.0, 0.0).subnets_for([2.0]), "statistics"),
     ],
