@@ -33,7 +33,7 @@ class Row:
     `key` names the figure of :mod:`validation.published` that the row answers; several rows may answer one.
 
     Raises:
-        ValueError: the registry has no such figure, or another value for it.
+        ValueError: the registry has no such figure, or another value or unit for it; of a sign the unit is free.
     """
 
     quantity: str
@@ -46,10 +46,18 @@ class Row:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        if self.key is not None and published(self.key).value not in (None, self.published):
+        if self.key is None:
+            return
+        figure = published(self.key)
+        if figure.value not in (None, self.published):
             raise ValueError(
-                f"{self.quantity}: {self.published} is not the published {published(self.key).value} of {self.key!r}; "
+                f"{self.quantity}: {self.published} is not the published {figure.value} of {self.key!r}; "
                 "take the value from the registry"
+            )
+        if figure.unit not in ("sign", self.unit):
+            raise ValueError(
+                f"{self.quantity}: its unit is {self.unit!r}, but {self.key!r} is in {figure.unit!r}; "
+                "give the row in the unit of the registry"
             )
 
 

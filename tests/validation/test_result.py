@@ -63,5 +63,7 @@ def test_a_row_gives_the_published_value_of_its_key():
     assert published(row.key).value == row.published
     with pytest.raises(ValueError, match="is not the published 26"):
         dataclasses.replace(row, published=27.0)
+    with pytest.raises(ValueError, match=r"its unit is 'ms', but .* is in 'percent'"):
+        dataclasses.replace(row, unit="ms")
     with pytest.raises(ValueError, match="there is no published figure"):
         dataclasses.replace(row, key="slai: fame")

@@ -73,6 +73,7 @@ OTHERS = (20, 30)  # requests/s
 REQUESTS = {False: 200_000, True: 40_000}  # by quick
 SATURATED = {False: 20_000, True: 8_000}
 SEEDS = {False: 8, True: 3}
+ROUNDING = 0.5  # requests/s: to which the bound is quoted
 SLACK = 0.005  # of a rate in requests/s: outputs in the middle of a run that end with it
 
 Ints = NDArray[np.int64]
@@ -234,6 +235,7 @@ def run(
     verdict: Verdict = "reproduced" if off < 1e-6 else "differs"
     text = f"largest deviation from B/T(B) over {len(BUDGETS)} budgets of Sarathi-Serve (theory: none)"
     rows.append(Row(text, "percent", None, 100 * off, 100 * off, 100 * off, verdict))
+    rows.append(_bound_row())
     notes = [
         f"bound {bound():.3f} requests/s, {1 / PRICE:,.0f} tokens/s; a backlog below {SMALL:.0%} of the arrivals "
         "counts as none",
@@ -246,6 +248,14 @@ def run(
         plots(cycles, budgets, out)
         write_atomically(out / f"{NAME}.json", result.to_json().encode())
     return result
+
+
+def _bound_row() -> Row:
+    key = f"{NAME}: bound of the tile instance"
+    claimed, value = published(key).value, bound()
+    verdict = judge(claimed, value - ROUNDING, value + ROUNDING)
+    text = "bound of the tile instance (to whole requests/s)"
+    return Row(text, "requests/s", claimed, value, value, value, verdict, key)
 
 
 def _growth_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:

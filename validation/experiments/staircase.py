@@ -57,6 +57,8 @@ EDGES = (128, 256, 512)
 REQUESTS = {False: 8_000, True: 3_000}  # by quick
 SEEDS = {False: 8, True: 3}
 SAMPLE = 60_000  # requests whose moments the theory takes
+SIZES = (1, 64, 128, 136, 256, 264, 384, 512, 520, 1024, 2048)  # whose times our own calculation states
+DIGIT = 0.05  # ms: to which they are stated
 ROUNDING = 0.5  # percent: figures of our own calculation stand in whole ones
 SLACK = 0.5  # percent of the rate by which full batches at mean contexts may miss the mean of what runs
 A100 = "A100"
@@ -234,6 +236,14 @@ def _step_rows(tables: Sequence[Staircase]) -> Iterator[Row]:
         quantity = f"{profile.ends(edge)[1]} tokens over {edge}, {PROFILE} (to whole percents)"
         verdict = judge(claimed, value - ROUNDING, value + ROUNDING)
         yield Row(quantity, "percent", claimed, value, value, value, verdict, key)
+    measured = matrix_products()
+    for n in SIZES:
+        key = f"staircase: time of {n} tokens"
+        runs, claimed = 1e3 * measured.seconds[measured.tokens == n], published(key).value
+        low, high = float(runs.min()), float(runs.max())
+        verdict = judge(claimed, low - DIGIT, high + DIGIT)
+        quantity = f"{n} tokens, {PROFILE} (to tenths; range: its timings)"
+        yield Row(quantity, "ms", claimed, float(runs.mean()), low, high, verdict, key)
     key = "staircase: 257 over 256 tokens"
     claimed = published(key).value
     here = {stairs.name: step(stairs, 256) for stairs in tables if stairs.gpu == A100}
