@@ -1,6 +1,7 @@
 """What a user installs and types: the walls between packages, the wheel, the make targets, the README."""
 
 import email
+import json
 import os
 import re
 import shlex
@@ -255,6 +256,19 @@ def test_commands_of_the_readme_run(tmp_path: Path) -> None:
         result = tandem(*line, *(["--help"] if line[0] in ("experiment", "report") else []), cwd=tmp_path)
         assert result.returncode == 0, (line, result.stderr)
     assert tandem("simulate", "--policy", "coffee", cwd=tmp_path).returncode == 2  # negative control
+
+
+SOLVED = ("capacity", "--class", "sharegpt@1.5", "--class", "6144,128@0.5")
+
+
+def test_json_is_all_that_reaches_standard_output(tmp_path: Path) -> None:
+    """What libraries print below Python counts, too: a solver's banner would be no JSON."""
+    for line in (SOLVED, ("tile", "--lengths", "sharegpt")):
+        result = tandem(*line, "--json", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)
+    with pytest.raises(json.JSONDecodeError):  # negative control
+        json.loads(tandem(*SOLVED, cwd=tmp_path).stdout)
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
+from queueing.highs import SilentHighs
 from queueing.models.demand import Demand, Limits, Stairs
 from queueing.proofs.composition import BatchKind, Load, Setting
 from queueing.proofs.rational import exact
@@ -145,8 +146,7 @@ class Composition:
     def _empty(self) -> Any:
         """Rows decode k, prompt, time, tbt; column 0 is θ, columns 1..K are rates of classes, for :meth:`support`."""
         s, k = self.setting, len(self.classes)
-        solver = highspy.Highs()
-        solver.setOptionValue("output_flag", False)
+        solver = SilentHighs()
         for tolerance in ("primal_feasibility_tolerance", "dual_feasibility_tolerance"):
             solver.setOptionValue(
                 tolerance, 1e-10

@@ -96,7 +96,7 @@ class Listed:
         """
         if rates is not None:
             self.rates.value = np.array(rates, dtype=float)
-        self.problem.solve(solver=cp.HIGHS)
+        self.problem.solve(solver=cp.SCIPY)  # scipy's HiGHS, as silent as `SilentHighs`
         if self.problem.status != cp.OPTIMAL:
             raise ValueError(
                 f"the listed batches carry no such load ({self.problem.status}); list batches with prompts, with "

@@ -14,6 +14,7 @@ from fractions import Fraction
 import highspy
 import numpy as np
 
+from queueing.highs import SilentHighs
 from queueing.proofs.rational import Infeasible, Optimum, Program, Unbounded
 
 __all__ = ["certify"]
@@ -236,8 +237,7 @@ def _proposed(program: Program) -> list[int] | None:
         np.array(index, np.int32),
         np.array(value),
     )
-    solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
+    solver = SilentHighs()
     solver.passModel(lp)
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
