@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def simulate(
         record_entries: also record which request got how many tokens in which batch.
         python: run the plain-Python twin of the compiled loop: some five hundred times slower, steppable, same result.
         folder: keep the tables in files there, mapped into memory, so that the run may be larger than the memory; the
-            trace is read from them, so they must stay as long as it is used.  An empty or a new folder.
+            trace is read from them, so they must stay as long as it is used.  An empty or a new folder, which is as
+            before if the run fails.
         progress: called now and then with (requests arrived, requests in all).
 
     Raises:
@@ -84,32 +86,33 @@ def simulate(
         )
     if not horizon > 0:
         raise ValueError(f"horizon must be positive, not {horizon}")
-    run = Run(
-        workload, system, policy, nodes=nodes, router=router, seed=seed, horizon=horizon,
-        record_entries=record_entries, python=python, storage=None if folder is None else Files(folder),
-    )  # fmt: skip
-    route_by = router if router is not None else _Single()
-    draws = np.random.default_rng(seed).random((len(workload), route_by.draws_per_request))
-    law, law_p = system.iteration_time.lower()
-    if python:
-        go: Any = interpreted(serve)
-        bodies = (
-            policy.body.python, policy, run.memories, interpreted(law), law_p, route_by.body.python, route_by,
+    with nullcontext() if folder is None else Files(folder) as storage:
+        run = Run(
+            workload, system, policy, nodes=nodes, router=router, seed=seed, horizon=horizon,
+            record_entries=record_entries, python=python, storage=storage,
         )  # fmt: skip
-    else:
-        go = loop(serve, policy.body.function, law, route_by.body.function)
-        bodies = (
-            policy.body.compiled, policy.parameters(), run.memories, _compiled_law(law), law_p,
-            route_by.body.compiled, route_by.parameters(),
-        )  # fmt: skip
-    while True:
-        code = go(*bodies, draws, run.books, run.limits)
-        if code == BREACH:
-            raise run.breach()
-        if code == QUEUE_FULL:
-            run.grow_queue()
-        run.move_log()
-        if progress is not None:
-            progress(min(int(run.cursor[NEXT]), len(workload)), len(workload))
-        if code == DONE:
-            return run.trace()
+        route_by = router if router is not None else _Single()
+        draws = np.random.default_rng(seed).random((len(workload), route_by.draws_per_request))
+        law, law_p = system.iteration_time.lower()
+        if python:
+            go: Any = interpreted(serve)
+            bodies = (
+                policy.body.python, policy, run.memories, interpreted(law), law_p, route_by.body.python, route_by,
+            )  # fmt: skip
+        else:
+            go = loop(serve, policy.body.function, law, route_by.body.function)
+            bodies = (
+                policy.body.compiled, policy.parameters(), run.memories, _compiled_law(law), law_p,
+                route_by.body.compiled, route_by.parameters(),
+            )  # fmt: skip
+        while True:
+            code = go(*bodies, draws, run.books, run.limits)
+            if code == BREACH:
+                raise run.breach()
+            if code == QUEUE_FULL:
+                run.grow_queue()
+            run.move_log()
+            if progress is not None:
+                progress(min(int(run.cursor[NEXT]), len(workload)), len(workload))
+            if code == DONE:
+                return run.trace()

@@ -7,10 +7,14 @@ larger than the memory: what was written long ago lies on disk.
 
 from __future__ import annotations
 
+import errno
 import math
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -99,37 +103,81 @@ class Files:
     """Tables in files of `folder`, which is made, or empty.
 
     Columns of the trace are files NAME.npy, which stay; working tables are files without a name, which vanish with the
-    process, whatever ends it.
+    process, whatever ends it.  As a context manager it takes all away again, the folder included, if its block fails.
 
     Raises:
         ValueError: the folder holds something, or is a file.
-        OSError: it cannot be made or written.
+        OSError: it cannot be made or written, or its disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
         if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
             raise ValueError(f"{folder} is not an empty folder; name a new one for the tables of the run")
+        self._made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._columns: list[Path] = []
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            return
+        for path in self._columns:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that holds something else stays, and so do those above it
+            for folder in self._made:
+                folder.rmdir()
 
     def zeros(self, n: int, dtype: DTypeLike) -> NDArray[Any]:
         """A mapped table of n rows, in a file whose name is taken away at once."""
-        path = self._folder / "table.part"
+        path, size = self._folder / "table.part", max(n, 1) * np.dtype(dtype).itemsize
         try:
-            return np.memmap(path, dtype, "w+", shape=(max(n, 1),))[:n]
+            with _room(path, size), path.open("w+b") as file:
+                _allocate(file, size)
+                return np.memmap(file, dtype, "r+", shape=(max(n, 1),))[:n]
         finally:
             path.unlink(missing_ok=True)
 
     def rows(self, name: str, dtype: DTypeLike) -> Rows:
         """An empty column in the file NAME.npy."""
-        return _Appended(self._folder / f"{name}.npy", dtype)
+        self._columns.append(self._folder / f"{name}.npy")
+        return _Appended(self._columns[-1], dtype)
 
     def column(self, name: str, values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         """A copy of the values in the file NAME.npy, mapped."""
-        kept = _Appended(self._folder / f"{name}.npy", dtype)
+        kept = self.rows(name, dtype)
         for piece in pieces(len(values)):
             kept.append(values[piece].astype(dtype), math.nan)
         return kept.all()
+
+
+@contextmanager
+def _room(path: Path, size: int) -> Generator[None]:
+    """Say in a sentence that the disk is full, where a file grows by `size` bytes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"the disk of {path.parent} is full: {size / 1e6:.3g} MB more are needed and {free / 1e6:.3g} MB are free; "
+            "make room, or name a folder on another disk"
+        ) from None
+
+
+def _allocate(file: IO[bytes], size: int) -> None:
+    """Take `size` bytes of the disk now: a write to a mapped page finds a full disk too late, and ends the process."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:  # not every system and file system can
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        if shutil.disk_usage(file.fileno()).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        file.truncate(size)
 
 
 class _Appended:
@@ -146,8 +194,8 @@ class _Appended:
         np.lib.format.write_array_header_1_0(file, header)  # leaves room for a longer first dimension
 
     def append(self, values: NDArray[Any], share: float) -> None:
-        with self._path.open("ab") as file:
-            np.ascontiguousarray(values).tofile(file)
+        with _room(self._path, values.nbytes), self._path.open("ab") as file:
+            file.write(np.ascontiguousarray(values).data)
         self._rows += len(values)
 
     def all(self) -> NDArray[Any]:

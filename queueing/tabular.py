@@ -1,4 +1,4 @@
-"""Tables of text on disk: CSV read with line numbers, and files that are either whole or absent.
+"""Tables on disk: CSV read with line numbers, Parquet by polars, and files that are either whole or absent.
 
 A reader names file, line and column in every complaint; a writer puts its text beside the target and moves it there in
 one step, so that an interrupted run leaves the old file or none, never half a file.
@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import csv
 import gzip
+import importlib
+import itertools
 import math
 import os
+import sys
 import zlib
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-__all__ = ["UNREADABLE", "Table", "open_text", "read_table", "replacing"]
+__all__ = [
+    "UNREADABLE",
+    "Table",
+    "open_text",
+    "polars",
+    "read_table",
+    "read_tables",
+    "reading_parquet",
+    "replacing",
+]
 
 UNREADABLE = (
     UnicodeDecodeError,
@@ -45,16 +57,22 @@ class Table:
 
     def numbers(self, column: str) -> list[float]:
         """Cells of one column as numbers (inf allowed, nan not); ValueError names the first cell that is none."""
-        values: list[float] = []
-        for line, cell in zip(self.lines, self.texts(column), strict=True):
-            try:
-                value = float(cell) if "_" not in cell else math.nan
-            except ValueError:
-                value = math.nan
-            if math.isnan(value):
-                raise ValueError(f"{self.path}, line {line}, column {column}: {cell!r} is not a number")
-            values.append(value)
-        return values
+        cells = self.texts(column)
+        with suppress(ValueError):
+            values = list(map(float, cells))
+            if "_" not in "".join(cells) and not any(map(math.isnan, values)):
+                return values
+        row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
+        raise ValueError(
+            f"{self.path}, line {self.lines[row]}, column {column}: {cells[row]!r} is not a number"
+        )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return "_" not in cell and not math.isnan(float(cell))
+    except ValueError:
+        return False
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
@@ -62,32 +80,61 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 
     Errors: ValueError in one sentence for a file that is not such a table or has no rows; OSError if it cannot be read.
     """
+    (table,) = read_tables(path, sys.maxsize)
+    return table
+
+
+def read_tables(path: str | os.PathLike[str], rows: int) -> Iterator[Table]:
+    """The same file in tables of at most `rows` rows; what is wrong is raised where it is reached."""
     where = Path(path)
-    lines: list[int] = []
-    rows: list[list[str]] = []
+    empty = True
     try:
         with open_text(where) as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    raise ValueError(
-                        f"{where}, line {reader.line_num}: {len(cells)} cells under a header of {len(header)}; "
-                        "give every row one cell per column"
-                    )
-                lines.append(reader.line_num)
-                rows.append(cells)
+            twice = [name for name in header if header.count(name) > 1]
+            if twice:
+                raise ValueError(f"{where} has the column {twice[0]!r} twice; give every column its own name")
+            filled = (cells for cells in reader if cells)
+            while True:
+                lines: list[int] = []
+                table: list[list[str]] = []
+                for cells in itertools.islice(filled, rows):
+                    if len(cells) != len(header):
+                        raise ValueError(
+                            f"{where}, line {reader.line_num}: {len(cells)} cells under a header of {len(header)}; "
+                            "give every row one cell per column"
+                        )
+                    lines.append(reader.line_num)
+                    table.append(cells)
+                if not lines:
+                    break
+                empty = False
+                yield Table(where, lines, dict(zip(header, map(list, zip(*table, strict=True)), strict=True)))
     except (csv.Error, *UNREADABLE) as problem:
         raise ValueError(f"{where} is not a CSV file in UTF-8: {problem}") from None
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise ValueError(f"{where} has the column {twice[0]!r} twice; give every column its own name")
-    if not rows:
+    if empty:
         raise ValueError(f"{where} is empty: give a header line and at least one row")
-    columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
-    return Table(where, lines, columns)
+
+
+def polars() -> Any:
+    """The library that reads and writes Parquet; ImportError says how to install it."""
+    try:
+        return importlib.import_module("polars")
+    except ImportError:
+        raise ImportError(
+            "Parquet needs polars: pip install 'tandem-queueing[tables]', or use a form without, such as CSV"
+        ) from None
+
+
+@contextmanager
+def reading_parquet(path: Path) -> Generator[Any]:
+    """polars, by which the block reads the Parquet file `path`; ValueError if that is damaged or is none."""
+    library = polars()
+    try:
+        yield library
+    except (library.exceptions.PolarsError, library.exceptions.PanicException) as problem:
+        raise ValueError(f"{path} is not a whole Parquet file: {' '.join(str(problem).split())}") from None
 
 
 def open_text(path: Path) -> TextIO:

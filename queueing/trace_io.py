@@ -14,7 +14,6 @@ target and moved there in one step, so that an interruption leaves the former tr
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import operator
@@ -31,7 +30,7 @@ from typing import Any, TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from queueing.tabular import replacing
+from queueing.tabular import polars, reading_parquet, replacing
 from queueing.trace import SKETCH_BINS, Trace
 
 __all__ = ["form_of", "load", "save"]
@@ -80,14 +79,14 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> None:
         with replacing(target) as file:
             json.dump({**header, "tables": columns}, file, allow_nan=False)
         return
-    polars = _polars() if form == ".parquet" else None
+    frame_of = polars().DataFrame if form == ".parquet" else None
     with _replacing_folder(target) as part:
         for name, table in tables.items():
-            if polars is None:
+            if frame_of is None:
                 with (part / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
                     _write_csv(file, table)
             else:
-                polars.DataFrame(dict(table)).write_parquet(part / f"{name}.parquet")
+                frame_of(dict(table)).write_parquet(part / f"{name}.parquet")
         text = json.dumps({**header, "tables": list(tables)}, indent=1, allow_nan=False)
         (part / "trace.json").write_text(text + "\n", encoding="utf-8")
 
@@ -111,14 +110,14 @@ def load(path: str | os.PathLike[str]) -> Trace:
             raise ValueError(f"{top} holds no tables; save the trace again")
         read = dict(names)
     else:
-        polars = _polars() if form == ".parquet" else None
+        read_file = _read_csv if form == ".csv" else _read_parquet
         for name in names:
             file = source / f"{name}{form}"
             if not file.is_file():
                 raise ValueError(
                     f"{source} has no table {name!r}: the file {file.name} is missing; save the trace again"
                 )
-            read[name] = _read_csv(file, name) if polars is None else _read_parquet(polars, file)
+            read[name] = read_file(file, name)
     unknown = [name for name in read if name not in COLUMNS]
     missing = [name for name in COLUMNS if name not in read and name != "entries"]
     if unknown or missing:
@@ -288,21 +287,10 @@ def _read_csv(path: Path, name: str) -> Table:
     return {column: rows[column] for column in header}
 
 
-def _read_parquet(polars: Any, path: Path) -> Table:
-    try:
-        frame = polars.read_parquet(path)
-    except polars.exceptions.PolarsError as problem:
-        raise ValueError(f"{path} is not a Parquet file: {problem}") from None
-    return {column: frame[column].to_numpy() for column in frame.columns}
-
-
-def _polars() -> Any:
-    try:
-        return importlib.import_module("polars")
-    except ImportError:
-        raise ImportError(
-            "Parquet needs polars: pip install 'tandem-queueing[tables]', or let the path end in .csv or .json"
-        ) from None
+def _read_parquet(path: Path, name: str) -> Table:
+    with reading_parquet(path) as library:
+        frame = library.read_parquet(path)
+        return {column: frame[column].to_numpy() for column in frame.columns}
 
 
 @contextmanager

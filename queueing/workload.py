@@ -12,21 +12,22 @@ process, and Poisson arrivals at rate 2λ are those at rate λ with time halved.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from queueing.lengths import Lengths, Moments
-from queueing.tabular import read_table, replacing
+from queueing.tabular import read_tables, replacing
 
 if TYPE_CHECKING:
     from queueing.arrivals import Arrivals
 
-__all__ = ["MOST_TOKENS", "ColumnError", "SloClass", "Summary", "Workload"]
+__all__ = ["MOST_TOKENS", "ColumnError", "SloClass", "Summary", "Workload", "csv_pieces", "pieces_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,6 +45,7 @@ CSV_COLUMNS = {
     "predicted_tokens": "predicted",
 }
 _REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
+ROWS = 1 << 14  # of a file, read at a time
 
 
 class ColumnError(ValueError):
@@ -328,22 +330,53 @@ class Workload:
 
         Errors: ValueError in one sentence with file, line and column; an unknown column is an error, never passed over.
         """
-        table = read_table(path)
-        for name in table.columns:
+        return cls.merge(*csv_pieces(path))
+
+
+def csv_pieces(path: str | os.PathLike[str], rows: int = ROWS) -> Iterator[Workload]:
+    """The requests of a CSV file in workloads of at most `rows`; the one set of rules for such a file."""
+    tables = read_tables(path, rows)
+    return pieces_of(Path(path), "line", ((table.lines, table.columns, table.numbers) for table in tables))
+
+
+def pieces_of(
+    where: Path,
+    unit: str,
+    tables: Iterable[tuple[Sequence[int], Iterable[str], Callable[[str], ArrayLike]]],
+) -> Iterator[Workload]:
+    """Workloads of the tables of one file, each following the one before it in time.
+
+    Args: tables, each the numbers of its rows (in `unit`s), the names of its columns, and the values of a column.
+    Errors: ValueError in one sentence with file, row and column.
+    """
+    last = 0.0
+    for numbers, columns, values in tables:
+        names = list(columns)
+        for name in names:
             if name not in CSV_COLUMNS:
                 raise ValueError(
-                    f"{table.path} has the unknown column {name!r}; known are {', '.join(CSV_COLUMNS)}"
+                    f"{where} has the unknown column {name!r}; known are {', '.join(CSV_COLUMNS)}"
                 )
         for name in _REQUIRED:
-            table.texts(name)
-        columns = {CSV_COLUMNS[name]: table.numbers(name) for name in table.columns}
+            if name not in names:
+                raise ValueError(f"{where} has no column {name!r}; its columns are {', '.join(names)}")
+        given = {CSV_COLUMNS[name]: values(name) for name in names}
         try:
-            return cls.from_columns(**columns)
+            piece = Workload(**given)
+            first = piece.arrival[0].item()
+            if first < last:
+                raise ColumnError(
+                    "arrival", 0, f"{first} s comes after {last} s; sort the requests by arrival"
+                )
         except ColumnError as error:
             name = next(name for name, field in CSV_COLUMNS.items() if field == error.column)
             raise ValueError(
-                f"{table.path}, line {table.lines[error.row]}, column {name}: {error.problem}"
+                f"{where}, {unit} {numbers[error.row]}, column {name}: {error.problem}"
             ) from None
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        last = piece.arrival[-1].item()
+        yield piece
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:

@@ -8,12 +8,10 @@ Each piece is a :class:`~queueing.workload.Workload` and so was checked; that th
 
 from __future__ import annotations
 
-import csv
-import importlib
 import itertools
 import os
-import shutil
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from queueing.storage import Files
-from queueing.tabular import open_text
-from queueing.workload import CSV_COLUMNS, Workload
+from queueing.tabular import reading_parquet
+from queueing.workload import ROWS, Workload, csv_pieces, pieces_of
 
 __all__ = ["read_pieces", "store", "stored"]
 
@@ -39,9 +37,8 @@ def store(pieces: Iterable[Workload], folder: str | os.PathLike[str]) -> Workloa
     target = Path(folder)
     if target.exists():
         raise ValueError(f"{target} is there; name a new folder for the workload, or read it with stored()")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        files = Files(part)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    with Files(part) as files:
         columns: dict[str, Any] = {}
         last = -np.inf
         for piece in pieces:
@@ -66,71 +63,55 @@ def store(pieces: Iterable[Workload], folder: str | os.PathLike[str]) -> Workloa
         for column in columns.values():
             column.all()
         os.replace(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return stored(target)
 
 
 def stored(folder: str | os.PathLike[str]) -> Workload:
-    """The workload that :func:`store` wrote, mapped into memory; ValueError if there is none."""
+    """The workload that :func:`store` wrote, mapped into memory; ValueError if there is none, or not the whole."""
     where = Path(folder)
     columns: dict[str, Any] = {}
     for field in fields(Workload):
         file = where / f"{field.name}.npy"
         if file.exists():
-            columns[field.name] = np.load(file, mmap_mode="r")
+            try:
+                columns[field.name] = np.load(file, mmap_mode="r")
+            except (ValueError, EOFError) as problem:
+                raise ValueError(f"{file} is damaged: {problem}; make {where} again with store()") from None
         elif field.name != "predicted":
             raise ValueError(f"{where} is no stored workload: {file.name} is missing; make it with store()")
+    if len({column.shape for column in columns.values()}) > 1:
+        raise ValueError(f"the columns in {where} are of unequal lengths; make it again with store()")
     return Workload.mapped(**columns)
 
 
-def read_pieces(path: str | os.PathLike[str], rows: int = 1 << 20) -> Iterator[Workload]:
-    """The requests of a CSV file (as :meth:`Workload.read_csv` reads) or of a Parquet file with the same columns.
+def read_pieces(path: str | os.PathLike[str], rows: int = ROWS) -> Iterator[Workload]:
+    """The requests of a CSV file, by the rules of :meth:`Workload.read_csv`, or of a Parquet file of such columns.
 
     At most `rows` of them are in memory at a time.
 
     Raises:
-        ValueError: a row or a column is not as it should be; the sentence names the file and the piece.
+        ValueError: a row or a column is not as it should be, or the file is damaged; one sentence names file and row.
         ImportError: Parquet without polars.
     """
     where = Path(path)
-    tables = _parquet(where, rows) if where.suffix == ".parquet" else _csv(where, rows)
-    for first, table in tables:
-        unknown = [name for name in table if name not in CSV_COLUMNS]
-        if unknown:
-            raise ValueError(
-                f"{where} has the unknown column {unknown[0]!r}; known are {', '.join(CSV_COLUMNS)}"
-            )
-        try:
-            yield Workload.from_columns(**{CSV_COLUMNS[name]: values for name, values in table.items()})
-        except ValueError as error:
-            raise ValueError(f"{where}, rows from {first}: {error}") from None
+    return (
+        pieces_of(where, "row", _parquet(where, rows))
+        if where.suffix == ".parquet"
+        else csv_pieces(where, rows)
+    )
 
 
-def _csv(where: Path, rows: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open_text(where) as file:
-        reader = csv.reader(file, strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        for first in itertools.count(0, rows):
-            cells = list(itertools.islice(reader, rows))
-            if not cells:
-                return
-            try:
-                yield first, dict(zip(header, np.array(cells, np.float64).T, strict=True))
-            except ValueError as error:
-                raise ValueError(f"{where}, rows from {first}: {error}") from None
-
-
-def _parquet(where: Path, rows: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        polars: Any = importlib.import_module("polars")
-    except ImportError:
-        raise ImportError(
-            "Parquet needs polars: pip install 'tandem-queueing[tables]', or give a CSV file"
-        ) from None
-    frame = polars.scan_parquet(where)
+def _parquet(where: Path, rows: int) -> Iterator[tuple[range, list[str], Callable[[str], Any]]]:
+    """Tables of a Parquet file, whose rows count from 0."""
     for first in itertools.count(0, rows):
-        piece = frame.slice(first, rows).collect()
-        if len(piece) == 0:
+        with reading_parquet(where) as polars:
+            piece = polars.scan_parquet(where, glob=False).slice(first, rows).collect()
+        if len(piece) == 0 and first > 0:
             return
-        yield first, {name: piece[name].to_numpy() for name in piece.columns}
+        if len(piece) == 0:
+            raise ValueError(f"{where} is empty: give at least one row")
+        yield (
+            range(first, first + len(piece)),
+            piece.columns,
+            lambda name, piece=piece: piece[name].to_numpy(),
+        )

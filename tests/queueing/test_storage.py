@@ -1,11 +1,13 @@
 """Tables in files: the same run to the last bit, in less memory than the trace takes, and nothing half-written."""
 
+import errno
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
-import polars
 import pytest
 
 from policies import Sarathi
@@ -15,7 +17,6 @@ from queueing.simulator import simulate
 from queueing.storage import Files, Memory
 from queueing.system import System
 from queueing.workload import Workload
-from queueing.workload_files import read_pieces, store, stored
 from tests.laws import differing
 
 SYSTEM = System.rad_tile_model()
@@ -71,55 +72,153 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-# --- workloads in files
+class Stopped(Exception):
+    """What ends a run before its end."""
 
 
-def test_a_stored_workload_is_the_pieces_one_after_another(tmp_path):
-    whole = offered(1000)
-    kept = store((whole[k : k + 300] for k in range(0, 1000, 300)), tmp_path / "w")
-    assert kept == whole == stored(tmp_path / "w")
-    assert isinstance(kept.arrival, np.memmap)
-    with pytest.raises(ValueError, match="read-only"):
-        kept.prompt[0] = 1
-    with pytest.raises(ValueError, match="name a new folder"):
-        store([whole], tmp_path / "w")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_that_fails_leaves_the_folder_as_it_was(tmp_path, there):
+    """Whatever ends it; a run that ends well is the control, and what somebody else put there stays."""
+    folder = tmp_path / "new" / "run"
+    if there:
+        folder.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+
+    def stop(done, total):
+        assert any(folder.iterdir())
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        simulate(offered(50), SYSTEM, Sarathi(), folder=folder, progress=stop)
+    assert sorted(tmp_path.rglob("*")) == before
+
+    def put(done, total):
+        (folder / "mine.txt").write_text("mine")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(offered(50), SYSTEM, Sarathi(), folder=folder, progress=put)
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+    (folder / "mine.txt").unlink()
+    simulate(offered(50), SYSTEM, Sarathi(), folder=folder)
+    assert any(folder.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("pieces", "said"),
-    [
-        ([], "give at least one piece"),
-        ([offered(5), offered(5)], "before the end of the one before it"),
-        ([offered(5), Workload([99.0], [1], [1], predicted=[2])], "give all of them or none"),
-    ],
-)
-def test_pieces_that_are_no_workload_leave_nothing(tmp_path, pieces, said):
-    with pytest.raises(ValueError, match=said):
-        store(pieces, tmp_path / "w")
-    assert list(tmp_path.iterdir()) == []
+# --- a full disk
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_pieces_of_a_file_are_the_file(tmp_path, form):
-    whole, path = offered(100), tmp_path / f"w.{form}"
-    whole.write_csv(tmp_path / "w.csv")
-    if form == "parquet":
-        polars.read_csv(tmp_path / "w.csv", infer_schema_length=None).write_parquet(path)
-    pieces = list(read_pieces(path, rows=33))
-    assert [len(piece) for piece in pieces] == [33, 33, 33, 1]
-    assert Workload.merge(*pieces) == whole
+@pytest.fixture
+def taken(monkeypatch):
+    """Bytes of the disk that each table held when it was mapped."""
+    found = []
+    mapped = np.memmap
+
+    def memmap(file, *args, **kwargs):
+        found.append(512 * os.fstat(file.fileno()).st_blocks)
+        return mapped(file, *args, **kwargs)
+
+    monkeypatch.setattr(np, "memmap", memmap)
+    return found
 
 
-def test_a_bad_row_is_named_by_its_piece(tmp_path):
-    path = tmp_path / "w.csv"
-    path.write_text("arrival_s,prompt_tokens,output_tokens\n0,5,5\n1,0,5\n")
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot take the blocks of a file")
+def test_a_table_has_its_place_on_the_disk_before_it_is_written(tmp_path, taken):
+    for rows in (1, 10_000, 1_000_000):
+        Files(tmp_path / str(rows)).zeros(rows, np.int64)
+    assert all(size >= 8 * rows for size, rows in zip(taken, (1, 10_000, 1_000_000), strict=True))
+    with (tmp_path / "sparse").open("wb") as file:  # control
+        file.truncate(8_000_000)
+        assert 512 * os.fstat(file.fileno()).st_blocks < 8_000_000
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, None])
+@pytest.mark.parametrize("free", [79, 80])
+def test_where_blocks_cannot_be_taken_the_room_is_looked_at(tmp_path, monkeypatch, code, free):
+    def refuse(*_):
+        raise OSError(code, "not here")
+
+    if code is None:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 0, free))
+    files = Files(tmp_path / "run")
+    if free == 80:
+        assert files.zeros(10, np.int64).tolist() == [0] * 10
+        return
     with pytest.raises(
-        ValueError, match=r"w\.csv, rows from 1: prompt, row 0: 0\.0 is not a number of tokens"
+        OSError, match=r"the disk of .*run is full: 8e-05 MB more are needed and 7\.9e-05 MB are free"
     ):
-        list(read_pieces(path, rows=1))
-    path.write_text("arrival_s,prompt_tokens,colour\n0,5,5\n")
-    with pytest.raises(ValueError, match="unknown column 'colour'"):
-        list(read_pieces(path))
+        files.zeros(10, np.int64)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+SMALL_DISK = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+              'mount -t tmpfs -o size=2m none "$1" && exec "$2" -c "$3" "$1"', "sh"]  # fmt: skip
+FILLED = """
+    import gc, os, signal, sys
+    from pathlib import Path
+    import numpy as np
+    from policies import Sarathi
+    from queueing.simulator import simulate
+    from queueing.system import System
+    from queueing.workload import Workload
+    from queueing.workload_files import store
+
+    place, n = Path(sys.argv[1]), 2000
+    workload = Workload(np.arange(n) / 10, np.full(n, 9), np.full(n, 3))
+    said = []
+    for filler in range(0, 2 << 20, 64 << 10):
+        (place / "filler").write_bytes(bytes(filler))
+        try:
+            offered = store([workload], place / "w")
+            simulate(offered, System.rad_tile_model(), Sarathi(), folder=place / "run")
+            said.append("ended well")
+        except OSError as error:
+            said.append(str(error))
+            assert not (place / "run").exists(), list((place / "run").iterdir())
+        offered = None
+        gc.collect()  # what is mapped takes room although its file has no name
+        for folder in ("w", "run"):
+            for file in (place / folder).glob("*"):
+                file.unlink()
+            if (place / folder).exists():
+                (place / folder).rmdir()
+        assert [path.name for path in place.iterdir()] == ["filler"], list(place.rglob("*"))
+    print(*said, sep="\\n")
+    (place / "filler").unlink()
+    child = os.fork()
+    if child == 0:
+        np.memmap(place / "sparse", "u1", "w+", shape=(4 << 20,))[:] = 1
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGBUS)
+"""
+
+
+def test_a_disk_that_fills_up_ends_in_a_sentence_and_leaves_nothing(tmp_path):
+    """A run on a disk of 2 MB, of which less and less is free: it ends well or says so, wherever it stands.
+
+    Control: a table whose place is not taken beforehand, on the same disk, ends the process by SIGBUS.
+    """
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*SMALL_DISK, tmp_path, "true"], check=False).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
+    done = subprocess.run(
+        [*SMALL_DISK, tmp_path, sys.executable, textwrap.dedent(FILLED)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *said, control = done.stdout.splitlines()
+    assert control == "True"
+    assert said[0] == "ended well"
+    refused = [sentence for sentence in said if sentence != "ended well"]
+    assert len(set(refused)) > 3  # at several of its tables
+    assert all(sentence.startswith(f"the disk of {tmp_path}") for sentence in refused)
+
+
+# --- larger than memory
 
 
 SCRIPT = """

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 from hypothesis import given
 
@@ -135,7 +136,7 @@ def test_an_interruption_leaves_the_former_trace_or_none(trace, tmp_path, monkey
     small = simulate(Workload([0.0], [128], [3]), system, Rad(), record_entries=True)
     if former:
         save(small, path)
-    frame = trace_io._polars().DataFrame
+    frame = polars.DataFrame
     steps = [(trace_io, "_write_csv"), (frame, "write_parquet"), (trace_io.json, "dump"), (os, "replace")]
     steps += [(Path, "write_text"), (json.JSONEncoder, "iterencode")]
     ctrl_c = CtrlC()
@@ -206,7 +207,6 @@ def edit_table(path: Path, name: str, change) -> None:
         rows = zip(*([column, *cells] for column, cells in columns.items()), strict=False)
         (path / f"{name}.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
     else:
-        polars = trace_io._polars()
         columns = polars.read_parquet(path / f"{name}.parquet").to_dict(as_series=False)
         change(columns)
         polars.DataFrame(columns).write_parquet(path / f"{name}.parquet")
