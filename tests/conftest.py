@@ -6,6 +6,7 @@ first call of a compiled function includes its compilation.
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 slow_start = [HealthCheck.too_slow]  # a first example may compile
@@ -17,3 +18,8 @@ settings.register_profile("nightly", max_examples=5000, deadline=None, suppress_
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI", "").lower() == "true" else "dev")
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that ask for more time than others go first, or processes would stand idle beside the last one."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)

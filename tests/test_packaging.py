@@ -246,6 +246,7 @@ def tandem(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return run(sys.executable, "-c", "from validation.cli import main; main()", *arguments, cwd=cwd)
 
 
+@pytest.mark.timeout(300)  # a dozen commands, each compiling what it runs
 def test_commands_of_the_readme_run(tmp_path: Path) -> None:
     """Every command line runs as printed; of experiments, which take minutes, the options are read."""
     (tmp_path / "requests.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0.0,700,30\n0.5,90,4\n")
