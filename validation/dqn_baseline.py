@@ -49,7 +49,7 @@ class DqnBaseline:
         try:
             from gymnasium import spaces, wrappers
             from stable_baselines3 import DQN
-            from stable_baselines3.common.logger import configure
+            from stable_baselines3.common.logger import Logger
         except ImportError:
             raise ImportError(
                 "a deep Q-network needs stable-baselines3: pip install 'tandem-queueing[rl]'"
@@ -64,7 +64,7 @@ class DqnBaseline:
         self.network: Any = DQN(
             "MlpPolicy", env, learning_rate=rate, buffer_size=MEMORY, gamma=0.0, seed=seed, device="cpu"
         )
-        self.network.set_logger(configure(None, []))
+        self.network.set_logger(Logger(None, []))  # `configure` would make a folder
 
     def suggest(self, load: int) -> int:
         """Any configuration with probability epsilon, else the one believed best."""
