@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import ClassVar
 
@@ -55,7 +56,9 @@ def _requires(source: str) -> list[str]:
 
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="tandem-coq-")
+    folder = tempfile.TemporaryDirectory(prefix="tandem-coq-")
+    Finalize(None, folder.cleanup, exitpriority=0)  # a process of a pool ends without what `atexit` promises
+    return folder
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,14 @@ def test_without_coq_nothing_is_proved_and_nothing_fails(monkeypatch: pytest.Mon
     with pytest.raises(Unchecked, match="Coq is not installed"):
         KernelProof("Rad", "rad_batch").check()
     assert checked(CLAIMS[0]).ok is None
+
+
+def test_a_process_of_a_pool_leaves_no_folder_behind() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
+        folder = pool.submit(_made).result()
+        assert folder.is_dir()  # while the process lives: the control
+    assert not folder.exists()
+
+
+def _made() -> Path:
+    return Path(kernel._folder().name)
