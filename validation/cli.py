@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -21,20 +21,20 @@ from rich.table import Table
 
 import policies
 from queueing import metrics
-from queueing.policy import Policy
+from queueing.policy import Policy, Router
 from queueing.proofs.claim import Verdict
 from queueing.simulator import PolicyBreach, simulate
 from queueing.system import System
 from queueing.trace import Trace
 from queueing.trace_io import form_of, save
 from queueing.workload import Workload
-from queueing.workload_files import read_pieces, store
 from validation import engine_commands, experiments, report, report_commands, sweep_commands, theory_commands
 from validation import prove as proofs
 from validation.falsify import Finding, watched
 from validation.options import FORMATS, LENGTHS, policy_of, read_workload, router_of, system_of
 from validation.policy_file import load_policy, tried
 from validation.result import Result
+from validation.run_folder import Interrupted, requests_in_files, tables, telling_what_stays
 from validation.timeline import MOST, timeline
 
 __all__ = ["main"]
@@ -214,27 +214,31 @@ def simulate_command(
     folder: Annotated[
         Path | None,
         typer.Option(
-            help="keep the tables of the run in files of this new folder: for runs larger than the memory"
+            help="keep the tables of the run, and the requests of --trace, in files of this new folder: "
+            "for runs larger than the memory; --trace FOLDER/workload goes on with requests kept there"
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Simulate one policy on a trace, or on drawn requests, and print its figures."""
+    # what is wrong is known before the work, not after
     if out is not None:
-        form_of(out)  # a wrong suffix is known before the work, not after
-    if folder is not None and trace is not None and form == "tandem":
-        if rate is not None or requests is not None or classes:
-            raise ValueError(
-                "with --folder a trace is served as it is; leave out --rate, --requests and --class"
-            )
-        workload = store(read_pieces(trace), folder / "workload")
-    else:
-        workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed, warn)
-    place = None if folder is None else folder / "run"
-    run = run_one(policy, workload, system, nodes, router, seed, horizon, entries, "simulate", place)
-    if out is not None:
-        save(run, out)
-    figures = metrics.summary(run)
+        form_of(out)
+    chosen, on, route = policy_of(policy), system_of(system), None if router is None else router_of(router)
+    place = None if folder is None else tables(folder, trace)
+    source = trace if folder is not None and form == "tandem" else None  # served from files
+    if source is not None and (rate is not None or requests is not None or classes):
+        raise ValueError("with --folder a trace is served as it is; leave out --rate, --requests and --class")
+    with nullcontext() if folder is None else telling_what_stays(folder, warn):
+        if folder is not None and source is not None:
+            simulate(Workload([0.0], [1], [1]), on, chosen, nodes=nodes, router=route, horizon=horizon)
+            workload = requests_in_files(folder, source)
+        else:
+            workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed, warn)
+        run = run_one(chosen, workload, on, nodes, route, seed, horizon, entries, "simulate", place)
+        if out is not None:
+            save(run, out)
+        figures = metrics.summary(run)
     if as_json:
         typer.echo(json.dumps({"meta": dict(run.meta), "figures": plain(figures)}, indent=1, default=str))
     else:
@@ -265,9 +269,12 @@ def compare_command(
 ) -> None:
     """Simulate several policies on the same requests and print their figures side by side."""
     workload = read_workload(trace, form, lengths, rate, requests, classes or (), seed, warn)
-    for text in policy:
-        policy_of(text)  # all of them, before the first run
-    runs = [run_one(text, workload, system, nodes, router, seed, horizon, False, text) for text in policy]
+    on, route = system_of(system), None if router is None else router_of(router)
+    chosen = [policy_of(text) for text in policy]  # all of them, before the first run
+    runs = [
+        run_one(each, workload, on, nodes, route, seed, horizon, False, text)
+        for each, text in zip(chosen, policy, strict=True)
+    ]
     figures = {text: metrics.summary(run) for text, run in zip(policy, runs, strict=True)}
     if as_json:
         found = {
@@ -572,11 +579,11 @@ report_commands.register(app, progress_bar)
 
 
 def run_one(
-    policy: str,
+    policy: Policy,
     workload: Workload,
-    system: str,
+    system: System,
     nodes: int,
-    router: str | None,
+    router: Router | None,
     seed: int,
     horizon: float,
     entries: bool,
@@ -584,15 +591,13 @@ def run_one(
     folder: Path | None = None,
 ) -> Trace:
     """Simulate one policy with a progress bar."""
-    chosen = policy_of(policy)
-    route = None if router is None else router_of(router)
     with progress_bar(title) as progress:
         return simulate(
             workload,
-            system_of(system),
-            chosen,
+            system,
+            policy,
             nodes=nodes,
-            router=route,
+            router=router,
             seed=seed,
             horizon=horizon,
             record_entries=entries,
@@ -615,6 +620,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )  # some versions of typer return 130 when interrupted
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except Interrupted as stop:
+        warn(f"interrupted; {stop}")
+        sys.exit(INTERRUPTED)
     except (ValueError, OverflowError, MemoryError, ImportError, OSError, PolicyBreach) as error:
         fail(str(error))
     except USAGE_ERROR as error:

@@ -158,22 +158,3 @@ def test_an_interrupt_says_so_and_writes_nothing(capsys, tmp_path, monkeypatch):
     assert code == 130
     assert "interrupted" in error
     assert list(tmp_path.iterdir()) == []
-
-
-def test_tables_in_files_change_no_figure(capsys, tmp_path):
-    path = tmp_path / "requests.csv"
-    path.write_text("arrival_s,prompt_tokens,output_tokens\n0,100,5\n0.5,20,3\n")
-    for source in (["--trace", str(path)], SMALL):
-        here = json.loads(run(capsys, "simulate", *source, "--json")[1])["figures"]
-        folder = tmp_path / f"run {len(source)}"
-        there = json.loads(run(capsys, "simulate", *source, "--folder", str(folder), "--json")[1])["figures"]
-        assert here == there
-        assert (folder / "run" / "iterations.seconds.npy").is_file()
-        code, _, said = run(capsys, "simulate", *source, "--folder", str(folder))
-        assert code == 2
-        assert "name a new" in said
-    code, _, said = run(
-        capsys, "simulate", "--trace", str(path), "--rate", "2", "--folder", str(tmp_path / "x")
-    )
-    assert (code, "leave out --rate" in said) == (2, True)
-    assert not (tmp_path / "x").exists()
