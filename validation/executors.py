@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
 
-__all__ = ["EXECUTORS", "each", "require"]
+__all__ = ["EXECUTORS", "each", "in_order", "require"]
 
 EXECUTORS = ("joblib", "ray", "serial")
 PATIENCE = 3  # deaths in a row, without a single result between them, after which nobody tries again
@@ -89,6 +89,28 @@ def each(
             yield k, function(item)
     else:
         yield from _by_joblib(function, items, workers)
+
+
+def in_order(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Result]:
+    """[function(item) for item in items] on processes of this machine, as :func:`each` does it.
+
+    Args:
+        function: as of :func:`each`.
+        items: what it is called with.
+        workers: processes.
+        progress: called with (how many are done, how many there are), as they are done.
+    """
+    found: dict[int, Result] = {}
+    for k, result in each(function, items, workers=workers):
+        found[k] = result
+        progress(len(found), len(items))
+    return [found[k] for k in range(len(items))]
 
 
 def _in_worker(function: Callable[[Item], Result], k: int, item: Item) -> tuple[int, Result]:

@@ -26,6 +26,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ from queueing.simulator import simulate, versions
 from queueing.system import System
 from queueing.trace import Trace
 from queueing.workload import Workload
-from validation.executors import each
+from validation.executors import in_order
 from validation.experiments.cluster_plots import write_plots
 from validation.experiments.cluster_queues import LOAD, ROUTERS, Queues, share_with, time_in_system
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
@@ -160,10 +161,6 @@ def _jobs(quick: bool) -> list[Day | Queues]:
     ]
 
 
-def _record(job: Day | Queues) -> dict[str, Any]:
-    return job.record()
-
-
 def run(
     quick: bool = False,
     out: Path | None = None,
@@ -173,11 +170,7 @@ def run(
     """Run the experiment; write plots and the JSON object into `out` if it is given."""
     began = time.perf_counter()
     jobs = _jobs(quick)
-    records: dict[int, dict[str, Any]] = {}
-    for k, record in each(_record, jobs, workers=workers):
-        records[k] = record
-        progress(len(records), len(jobs))
-    done = [records[k] for k in range(len(jobs))]
+    done = in_order(methodcaller("record"), jobs, workers=workers, progress=progress)
     days = [record for record in done if "seconds" in record]
     queues = [record for record in done if "time" in record]
     compressed = [record for record in days if record["seconds"] == COMPRESSED]

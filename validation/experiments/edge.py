@@ -20,9 +20,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +37,7 @@ from queueing.policy import Policy
 from queueing.simulator import simulate, versions
 from queueing.system import System
 from queueing.workload import Workload
+from validation.executors import in_order
 from validation.result import Result, Row, Verdict, write_atomically
 
 __all__ = ["NAME", "SYSTEMS", "Case", "edge_of", "growth", "run"]
@@ -195,11 +194,7 @@ def run(
         near = case.closeness
         tasks += [Task(name, best, edge, factor, requests) for factor in (1 - near, 1 + near, SATURATED)]
         tasks += [Task(name, policy, edge, SATURATED, requests) for policy in (Vllm(), FasterTransformer())]
-    found: list[metrics.Growth] = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        for result in pool.map(_one, tasks):
-            found.append(result)
-            progress(len(found), len(tasks))
+    found = in_order(_one, tasks, workers=workers, progress=progress)
     table = [_entry(task, test) for task, test in zip(tasks, found, strict=True)]
     rows = list(_rows(tasks, found, pure))
     result = Result(NAME, time.perf_counter() - began, [SEED], versions(), rows, {"growth": table}, notes)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ from queueing.policy import Policy
 from queueing.simulator import simulate, versions
 from queueing.system import System
 from queueing.workload import Workload
-from validation.executors import each
+from validation.executors import in_order
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
@@ -206,10 +207,6 @@ def _jobs(quick: bool) -> list[Fed | Full]:
     return jobs + [Full(*case, seed, SATURATED[quick]) for case in cases for seed in range(SEEDS[quick])]
 
 
-def _record(job: Fed | Full) -> dict[str, Any]:
-    return job.record()
-
-
 def run(
     quick: bool = False,
     out: Path | None = None,
@@ -219,11 +216,7 @@ def run(
     """Run the experiment; write plots and the JSON object into `out` if it is given."""
     began = time.perf_counter()
     jobs = _jobs(quick)
-    records: dict[int, dict[str, Any]] = {}
-    for k, record in each(_record, jobs, workers=workers):
-        records[k] = record
-        progress(len(records), len(jobs))
-    done = [records[k] for k in range(len(jobs))]
+    done = in_order(methodcaller("record"), jobs, workers=workers, progress=progress)
     fed = [record for record in done if "growth" in record]
     full: list[dict[str, Any]] = []
     for system in (*SYSTEMS, EQUALLY):

@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from queueing.models.exclusive_batching import Exclusive, Mixed, advantage, cros
 from queueing.models.iteration_time import Load
 from queueing.simulator import versions
 from queueing.system import ENDLESS, System
-from validation.executors import each
+from validation.executors import in_order
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
 from validation.saturation import saturate
@@ -162,10 +163,6 @@ def _jobs(quick: bool) -> list[Cost]:
     return [Cost(*case, seed, requests) for case in dict.fromkeys(cases) for seed in seeds]
 
 
-def _record(job: Cost) -> dict[str, Any]:
-    return job.record()
-
-
 class Found(NamedTuple):
     """Seconds per request, one for each seed."""
 
@@ -190,10 +187,7 @@ def run(
     """Run the experiment; write plots and the JSON object into `out` if it is given."""
     began = time.perf_counter()
     jobs = _jobs(quick)
-    records: dict[int, dict[str, Any]] = {}
-    for k, record in each(_record, jobs, workers=workers):
-        records[k] = record
-        progress(len(records), len(jobs))
+    records = in_order(methodcaller("record"), jobs, workers=workers, progress=progress)
     by: dict[tuple[bool, int, int], list[float]] = {}
     for k, job in enumerate(jobs):
         by.setdefault((job.mixed, job.places, job.complete), []).append(records[k]["seconds"])

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from queueing.policy import Policy
 from queueing.simulator import simulate, versions
 from queueing.system import ENDLESS, System
 from queueing.workload import Workload
-from validation.executors import each
+from validation.executors import in_order
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
@@ -188,10 +189,6 @@ class Timed(NamedTuple):
         return {"rate": self.rate, "done": 100 * float(trace.finished.mean())}
 
 
-def _record(job: Carries | Fed | Timed) -> dict[str, Any]:
-    return job.record()
-
-
 def _jobs(quick: bool) -> list[Carries | Fed | Timed]:
     count, seeds = SATURATED[quick], range(SEEDS[quick])
     jobs: list[Carries | Fed | Timed] = [Fed(load, REQUESTS[quick]) for load in (BELOW, ABOVE)]
@@ -214,11 +211,7 @@ def run(
     """Run the experiment; write plots and the JSON object into `out` if it is given."""
     began = time.perf_counter()
     jobs = _jobs(quick)
-    records: dict[int, dict[str, Any]] = {}
-    for k, record in each(_record, jobs, workers=workers):
-        records[k] = record
-        progress(len(records), len(jobs))
-    done = [records[k] for k in range(len(jobs))]
+    done = in_order(methodcaller("record"), jobs, workers=workers, progress=progress)
 
     def tokens(policy: Policy, ragged: bool = False) -> list[float]:
         return [r["tokens"] for r in done if r.get("name") == policy.name and r["ragged"] == ragged]

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Protocol
 
 from queueing.simulator import versions
-from validation.executors import each
+from validation.executors import in_order
 from validation.experiments.sarathi_batches import Saturated
 from validation.experiments.sarathi_capacity import BUDGET, CASES, SLO, AtRate, Search, ceiling
 from validation.experiments.sarathi_plots import write_plots
@@ -57,10 +58,6 @@ class Job(Protocol):
     """Something that gives a record of figures."""
 
     def record(self) -> dict[str, Any]: ...
-
-
-def _record(job: Job) -> dict[str, Any]:
-    return job.record()
 
 
 def searches(seeds: int, count: int, short: int) -> list[Search]:
@@ -124,11 +121,8 @@ def run(
         for name in PIPELINED
         for seed in range(seeds)
     ]
-    records: dict[int, dict[str, Any]] = {}
-    for k, record in each(_record, jobs, workers=workers):
-        records[k] = record
-        progress(len(records), len(jobs))
-    measured = Measured(jobs, [records[k] for k in range(len(jobs))], count, short)
+    records = in_order(methodcaller("record"), jobs, workers=workers, progress=progress)
+    measured = Measured(jobs, records, count, short)
     tables = tables_of(measured, seeds)
     rows = list(rows_of(measured, tables))
     seconds = time.perf_counter() - began

@@ -26,12 +26,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +45,7 @@ from queueing.policy import Policy
 from queueing.simulator import simulate, versions
 from queueing.system import System
 from queueing.workload import SloClass, Workload
+from validation.executors import in_order
 from validation.experiments.slai_plots import CONVENTIONS, PROMPT_TABLE, write_plots
 from validation.published import published
 from validation.result import Result, Row, over_seeds
@@ -169,24 +167,8 @@ def simulate_all(
     """Run the tasks on `workers` processes; the result does not depend on how many."""
     for name in POLICIES:  # compile once, before the workers look for the machine code on disk
         simulate(workload(0, 1.0, 1), system(), POLICIES[name])
-    if workers == 1:
-        done: list[list[dict[str, Any]]] = []
-        for task in tasks:
-            done.append(run_task(task))
-            progress(len(done), len(tasks))
-        return [record for records in done for record in records]
-    results: dict[int, list[dict[str, Any]]] = {}
-    # an interrupt is for the parent, which then cancels what has not begun
-    quiet = (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=signal.signal, initargs=quiet)
-    try:
-        futures = {pool.submit(run_task, task): k for k, task in enumerate(tasks)}
-        for future in as_completed(futures):
-            results[futures[future]] = future.result()
-            progress(len(results), len(tasks))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return [record for k in range(len(tasks)) for record in results[k]]
+    done = in_order(run_task, tasks, workers=workers, progress=progress)
+    return [record for records in done for record in records]
 
 
 def capacity_table(main: Records) -> list[dict[str, Any]]:

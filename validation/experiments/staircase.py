@@ -24,6 +24,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ from queueing.models.capacity import Capacity
 from queueing.models.demand import Demand, Limits, Stairs
 from queueing.simulator import versions
 from queueing.system import System
-from validation.executors import each
+from validation.executors import in_order
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
@@ -168,10 +169,6 @@ class Saturated(NamedTuple):
         return {"carried": saturate(_system(), policy, np.minimum(prompt, PROMPT), output).rate}
 
 
-def _record(job: Saturated) -> dict[str, float]:
-    return job.record()
-
-
 def run(
     quick: bool = False,
     out: Path | None = None,
@@ -184,10 +181,7 @@ def run(
     picks = {gpu.upper(): chosen(gpu) for gpu in gpu_tables.gpus()}
     seeds = SEEDS[quick]
     jobs = [Saturated(budget, seed, REQUESTS[quick]) for budget in BUDGETS for seed in range(seeds)]
-    records: dict[int, dict[str, float]] = {}
-    for k, record in each(_record, jobs, workers=workers):
-        records[k] = record
-        progress(len(records), len(jobs))
+    records = in_order(methodcaller("record"), jobs, workers=workers, progress=progress)
     found = {job.budget: np.zeros(seeds) for job in jobs}
     for k, job in enumerate(jobs):
         found[job.budget][job.seed] = records[k]["carried"]

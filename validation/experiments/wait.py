@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ from queueing.policy import Policy
 from queueing.simulator import simulate, versions
 from queueing.system import System
 from queueing.workload import Workload
-from validation.executors import each
+from validation.executors import in_order
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
@@ -207,10 +208,6 @@ def slope(left: Floats, horizons: Sequence[float]) -> tuple[float, float, float]
     return fitted(left), float(low), float(high)
 
 
-def _record(job: Fed | Walk) -> dict[str, Any]:
-    return job.record()
-
-
 def run(
     quick: bool = False,
     out: Path | None = None,
@@ -223,11 +220,7 @@ def run(
     cases += [(name, ABOVE) for name in ("WAIT", "NestedWait", "Sarathi")]
     jobs: list[Fed | Walk] = [Fed(name, share, REQUESTS[quick]) for name, share in cases]
     jobs += [Walk(n, seed, HORIZONS[quick]) for n in (BATCHES, BATCHES + 1) for seed in range(WALKS[quick])]
-    records: dict[int, dict[str, Any]] = {}
-    for k, record in each(_record, jobs, workers=workers):
-        records[k] = record
-        progress(len(records), len(jobs))
-    done = [records[k] for k in range(len(jobs))]
+    done = in_order(methodcaller("record"), jobs, workers=workers, progress=progress)
     fed = [r for r in done if "policy" in r]
     walks = {
         n: np.array([r["left"] for r in done if r.get("threshold") == n]) for n in (BATCHES, BATCHES + 1)

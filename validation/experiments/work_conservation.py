@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ from queueing.system import ENDLESS, System
 from queueing.trace import Trace
 from queueing.workload import Workload
 from validation.drift import trajectory
-from validation.executors import each
+from validation.executors import in_order
 from validation.experiments.edge import Case, growth
 from validation.experiments.work_conservation_plots import Drifting, drift_plot, write_plots
 from validation.published import published
@@ -234,10 +235,6 @@ def _jobs(quick: bool) -> list[Feed | Full]:
     return jobs
 
 
-def _record(job: Feed | Full) -> dict[str, Any]:
-    return job.record()
-
-
 def run(
     quick: bool = False,
     out: Path | None = None,
@@ -247,11 +244,7 @@ def run(
     """Run the experiment; write plots and the JSON object into `out` if it is given."""
     began = time.perf_counter()
     jobs = _jobs(quick)
-    records: dict[int, dict[str, Any]] = {}
-    for k, record in each(_record, jobs, workers=workers):
-        records[k] = record
-        progress(len(records), len(jobs))
-    done = [records[k] for k in range(len(jobs))]
+    done = in_order(methodcaller("record"), jobs, workers=workers, progress=progress)
     fed = [record for record in done if "growth" in record]
     full = []
     for name in POLICIES:
