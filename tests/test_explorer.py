@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from queueing.models.capacity import Point
 from tests.chromium import chromium, page
-from validation.explorer import CLASSES, Grid, Machine, latencies, region, table, write
+from validation.explorer import CLASSES, FULL, Grid, Machine, latencies, region, table, write
 from validation.plots import COLOURS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -152,6 +153,78 @@ def test_the_table_is_taken_up_only_if_it_covers_the_same(written):
     write(written_again, smaller)
     found = json.loads(re.search(r"<script[^>]*>(.*)</script>", written_again.read_text())[1])
     assert found == json.loads(json.dumps(table(smaller)))
+
+
+# --- what the page says of the table ---------------------------------------------------------------------------------
+
+ROOFLINE = Machine("mistral-7b/rtx-6000-ada")
+SAID = " ".join((DOCS / "explorer.md").read_text().split())
+
+
+def told(pattern: str) -> list[float]:
+    """The numbers that a sentence of the page gives."""
+    return [float(text.replace(",", "")) for text in re.search(pattern, SAID).groups()]
+
+
+def turned(kv_tokens: Any, loads: Any, shares: Any, budgets: Any) -> list[tuple[Any, ...]]:
+    """Where the larger of two budgets does not bring the first token earlier and let the request leave later."""
+    found: list[tuple[Any, ...]] = []
+    for kv, share in itertools.product(kv_tokens, shares):
+        edges = [sum(region(ROOFLINE, b, kv).boundary([1 - share, share]).rates) for b in budgets]
+        for load in loads:
+            timed = [
+                latencies(ROOFLINE, b, kv, load * edge, share, FULL.requests)
+                for b, edge in zip(budgets, edges, strict=True)
+            ]
+            for budget, (small, large) in zip(budgets[1:], itertools.pairwise(timed), strict=True):
+                if not (large[0] < small[0] and large[1] > small[1]):
+                    found.append((kv, share, load, budget))
+    return found
+
+
+def test_a_larger_budget_brings_the_first_token_earlier_where_the_page_says_so():
+    """At every setting of the sliders that the sentence covers.  Controls: outside each of its four limits it fails."""
+    kv, load, first, last = told(
+        r"([\d,]+) tokens of KV memory or more and a load of at most ([\d.]+), "
+        r"every step from ([\d,]+) to ([\d,]+) tokens"
+    )
+    kvs, less = ([m for m in FULL.kv_tokens if (m >= kv) == yes] for yes in (True, False))
+    loads, more = ([x for x in FULL.loads if (x <= load) == yes] for yes in (True, False))
+    shares = [share for share in FULL.shares if share > 0]
+    budgets = [b for b in FULL.budgets if first <= b <= last]
+    beyond = [b for b in FULL.budgets if b >= first]
+    assert turned(kvs, loads, shares, budgets) == []
+    assert turned(less, loads, shares, budgets)
+    assert turned(kvs[:1], more, shares, budgets)
+    assert turned(kvs[:1], loads, [0.0], budgets)
+    assert turned(kvs[:1], loads, shares, beyond)
+
+
+def carried(tile: int, budget: int, kv: int, share: float) -> Point:
+    return region(Machine("rad", tile), budget, kv).boundary([1 - share, share])
+
+
+@pytest.mark.parametrize("share", FULL.shares)
+@pytest.mark.parametrize("kv", FULL.kv_tokens)
+def test_what_a_ragged_budget_carries(kv, share):
+    """Half a tile takes the share of a whole one that the page gives where tokens bind, and more only by memory."""
+    (fraction,) = told(r"one of 64 carries ([\d.]+) of it")
+    tokens, seconds, whole, longer = told(r"it, (\d+) tokens in ([\d.]+) ms in place of (\d+) in ([\d.]+)")
+    of_batch = region(Machine("rad", 128), 128, kv).program.stairs.seconds
+    assert 1e3 * of_batch[int(tokens) - 1] == pytest.approx(seconds)
+    assert 1e3 * of_batch[int(whole) - 1] == pytest.approx(longer)
+    half, full, ragged = (carried(128, budget, kv, share) for budget in (64, 128, 192))
+    ratio = sum(half.rates) / sum(full.rates)
+    assert sum(ragged.rates) == pytest.approx(sum(full.rates), rel=DRAWN)
+    assert round((tokens / seconds) / (whole / longer), 2) == fraction
+    assert (tokens / seconds) / (whole / longer) <= ratio * (1 + DRAWN)
+    assert ratio <= 1 + DRAWN
+    by_memory = any("memory" in clause for clause in full.binds)
+    assert (round(ratio, 2) == fraction) is not by_memory
+    if share == 0 and kv == min(FULL.kv_tokens):
+        assert ratio == pytest.approx(1, rel=DRAWN)
+    fine, large = (sum(carried(64, budget, kv, share).rates) for budget in (64, max(FULL.budgets)))
+    assert fine == pytest.approx(large, rel=DRAWN)
 
 
 # --- reading the page ----------------------------------------------------------------------------------------------
