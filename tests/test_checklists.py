@@ -71,27 +71,27 @@ def test_what_is_read_from_the_sources_is_what_the_catalogue_has() -> None:
 # --- a made-up tree ----------------------------------------------------------------------------------------------
 
 FAILING = "# Fair\n\n## Where it fails\n\nSomewhere.\n"
+CAPPED = "from gpu.kernels.soft_cap import kernel, reference\n"
 COMPLETE = {
     "policies/__init__.py": "__all__ = ['MostFair', 'Fairer']\n",
     "policies/most_fair.py": "class MostFair(Policy):\n    pass\n\n\nclass Fairer(MostFair):\n    pass\n",
     "docs/policies/most_fair.md": FAILING,
     "docs/policies/fairer.md": FAILING,
-    "tests/policies/test_most_fair.py": "from policies import Fairer, MostFair\n",
-    "queueing/models/drain.py": "CLAIMS = ()\n",
+    "tests/policies/test_most_fair.py": "from policies import Fairer, MostFair\n\nBOTH = (Fairer(), MostFair())\n",
+    "queueing/models/drain.py": "CLAIMS = (DRAINS,)\n",
     "docs/models/drain.md": FAILING + "`queueing.models.drain`\n",
     "tests/queueing/models/test_drain.py": "from queueing.models.drain import fill\n",
     "queueing/proofs/drained.py": "kind = Kind.SOLVER\nCLAIMS = ()\n",
     "docs/theorems/drained.md": "`tandem prove all-drains`\n",
     "tests/queueing/proofs/test_drained.py": "from queueing.proofs import (\n    drained,\n)\n",
     "gpu/kernels/resources.json": '{"kernels": {"soft cap 64": {}}}\n',
-    "gpu/kernels/soft_cap/__init__.py": "",
     "gpu/kernels/soft_cap/kernel.py": "VARIANTS = ()\n",
     "gpu/kernels/soft_cap/reference.py": "",
     "gpu/kernels/soft_cap/cost.py": "",
     "gpu/kernels/soft_cap/README.md": "",
     "gpu/backend.py": "FOLDERS = {'cap': 'soft_cap'}\n",
     "docs/kernels/soft_cap.md": "```{include} ../../gpu/kernels/soft_cap/README.md\n```\n",
-    "tests/gpu/kernels/test_soft_cap.py": "CAUGHT = {}\n",
+    "tests/gpu/kernels/test_soft_cap.py": CAPPED + "CAUGHT = {'zero': ('1', '0')}\n",
     "validation/experiments/__init__.py": "MODULES = {'the-drain': 'validation.experiments.the_drain'}\n",
     "validation/experiments/the_drain.py": "NAME = 'the-drain'\n\n\ndef run(quick):\n    pass\n",
     "validation/experiments/the_drain_plots.py": "",
@@ -113,10 +113,13 @@ MISSING: dict[str, list[tuple[str, str | None, str]]] = {
          "policies/most_fair.py: write the page of MostFair, docs/policies/most_fair.md"),
         ("docs/policies/most_fair.md", "# Fair\n\nIt never fails.\n",
          "docs/policies/most_fair.md: say under a heading what MostFair does not promise, and where it fails"),
-        ("tests/policies/test_most_fair.py", "from policies import MostFair\n",
+        ("tests/policies/test_most_fair.py", "from policies import Fairer, MostFair\n\nONE = MostFair()\n",
          "policies/most_fair.py: test what Fairer does, in tests/policies/test_most_fair.py"),
     ],
     "model": [
+        ("queueing/models/drain.py", "CLAIMS: tuple[Claim, ...] = ()\n",
+         "queueing/models/drain.py: declare CLAIMS, or point to tests/queueing/models/test_drain.py from "
+         "queueing/models/claims.py"),
         ("queueing/models/drain.py", "RATE = 1\n",
          "queueing/models/drain.py: declare CLAIMS, or point to tests/queueing/models/test_drain.py from "
          "queueing/models/claims.py"),
@@ -129,7 +132,9 @@ MISSING: dict[str, list[tuple[str, str | None, str]]] = {
     ],
     "theorem": [
         ("docs/theorems/drained.md", None,
-         "the claim all-drains is proved: tell it on a page, in docs/theorems or docs/models"),
+         "the claim all-drains is proved: name it on a page, in docs/theorems or docs/models"),
+        ("docs/theorems/drained.md", "`tandem prove all-drains-well`\n",
+         "the claim all-drains is proved: name it on a page, in docs/theorems or docs/models"),
         ("tests/queueing/proofs/test_drained.py", "from queueing.proofs import smt\n",
          "queueing/proofs/drained.py: have solvers prove its claims and refute the controls, in "
          "tests/queueing/proofs/test_drained.py"),
@@ -151,9 +156,15 @@ MISSING: dict[str, list[tuple[str, str | None, str]]] = {
          "gpu/kernels/soft_cap: name it in FOLDERS of gpu/backend.py, so that the model calls it"),
         ("docs/kernels/soft_cap.md", None,
          "gpu/kernels/soft_cap: include its README.md in a page, docs/kernels/soft_cap.md"),
+        ("docs/kernels/soft_cap.md", "[here](../../gpu/kernels/soft_cap/README.md)\n",
+         "gpu/kernels/soft_cap: include its README.md in a page, docs/kernels/soft_cap.md"),
         ("tests/gpu/kernels/test_soft_cap.py", None,
          "gpu/kernels/soft_cap: hold it to its reference, in tests/gpu/kernels/test_soft_cap.py"),
-        ("tests/gpu/kernels/test_soft_cap.py", "def test_it(): ...\n",
+        ("tests/gpu/kernels/test_soft_cap.py", "from gpu.kernels.soft_cap import kernel\nCAUGHT = {1: 2}\n",
+         "gpu/kernels/soft_cap: hold it to its reference, in tests/gpu/kernels/test_soft_cap.py"),
+        ("tests/gpu/kernels/test_soft_cap.py", CAPPED + "CAUGHT: dict[str, str] = {}\n",
+         "tests/gpu/kernels/test_soft_cap.py: plant errors in the kernel, in CAUGHT, and catch them"),
+        ("tests/gpu/kernels/test_soft_cap.py", CAPPED,
          "tests/gpu/kernels/test_soft_cap.py: plant errors in the kernel, in CAUGHT, and catch them"),
     ],
     "experiment": [
@@ -195,7 +206,11 @@ def test_a_complete_tree_has_no_gap(tree: Path, of: str) -> None:
     assert gaps(tree, of) == []
 
 
-CASES = [pytest.param(of, *case, id=case[2]) for of, cases in MISSING.items() for case in cases]
+CASES = [
+    pytest.param(of, *case, id=f"{case[2]} [{k}]")
+    for of, cases in MISSING.items()
+    for k, case in enumerate(cases)
+]
 
 
 @pytest.mark.parametrize(("of", "path", "instead", "sentence"), CASES)
@@ -207,6 +222,21 @@ def test_the_one_thing_that_is_missing_is_named(
     else:
         (tree / path).write_text(instead)
     assert gaps(tree, of) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("of", "path"),
+    [
+        ("policy", "tests/policies/test_most_fair.py"),
+        ("model", "tests/queueing/models/test_drain.py"),
+        ("theorem", "tests/queueing/proofs/test_drained.py"),
+        ("experiment", "tests/validation/test_the_drain.py"),
+    ],
+)
+def test_a_test_that_stands_elsewhere_does_not_count(tree: Path, of: str, path: str) -> None:
+    (tree / path).rename(tree / "tests" / Path(path).name)
+    assert all(f"in {path}" in gap for gap in gaps(tree, of))
+    assert gaps(tree, of)
 
 
 def test_a_class_that_no_claim_speaks_of_is_named(tree: Path) -> None:
