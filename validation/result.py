@@ -1,6 +1,7 @@
 """What an experiment returns: rows that set a published figure beside ours, with an interval and a verdict.
 
-Verdicts.  `reproduced`: the published figure lies in our range, or our range keeps within a published limit;
+Verdicts.  `reproduced`: the published figure lies in our range, or our range keeps within a published limit, or comes
+up to what was published as "up to" (:mod:`validation.verdicts`);
 `differs`: it does not; `not testable here`: nothing was published for the quantity, or not the conditions that would
 let it be tested, or the seeds do not settle it.  The range is the interval [low, high] of the row, widened by a
 sensitivity range where the inputs themselves are uncertain (the experiment says how, and a note gives the range).
@@ -13,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from validation.published import published
 __all__ = ["Result", "Row", "Verdict", "over_seeds", "plain", "write_atomically"]
 
 Verdict = Literal["reproduced", "differs", "not testable here"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Row:
     `key` names the figure of :mod:`validation.published` that the row answers; several rows may answer one.
 
     Raises:
-        ValueError: the registry has no such figure, or another value or unit for it; of a sign the unit is free.
+        ValueError: there is no such verdict, or it judges a figure that is not finite; the registry has no such
+            figure, or another value or unit for it; of a sign the unit is free.
     """
 
     quantity: str
@@ -46,6 +49,14 @@ class Row:
     key: str | None = None
 
     def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(
+                f"{self.quantity}: no verdict is {self.verdict!r}; give one of {', '.join(VERDICTS)}"
+            )
+        if self.verdict != "not testable here" and not math.isfinite(self.ours):
+            raise ValueError(
+                f"{self.quantity}: {self.ours} is {self.verdict}; a figure that is none is not testable"
+            )
         if self.key is None:
             return
         figure = published(self.key)

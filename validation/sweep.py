@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from validation.result import Verdict, over_seeds
+from validation.result import over_seeds
 
-__all__ = ["Records", "crossing", "gains", "judge", "judge_limit"]
+__all__ = ["Records", "crossing", "gains"]
 
 
 def crossing(rates: Sequence[float], medians: Sequence[float], target: float) -> float:
@@ -72,17 +72,3 @@ def gains(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]
     """Percent by which `ours` exceeds `theirs`, seed by seed; seeds in which either never crosses are left out."""
     pairs = [(ours[s], theirs[s]) for s in ours if s in theirs]
     return [100 * (a / b - 1) for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
-
-
-def judge(published: float | None, low: float, high: float) -> Verdict:
-    """Whether `published` lies in [low, high]; an interval of which nothing is known judges nothing."""
-    if published is None or not (math.isfinite(low) and math.isfinite(high)):
-        return "not testable here"
-    return "reproduced" if low <= published <= high else "differs"
-
-
-def judge_limit(limit: float, low: float, high: float) -> Verdict:
-    """Whether all of [low, high] keeps within a published upper `limit`, or exceeds it; one that does both is open."""
-    if high <= limit:
-        return "reproduced"
-    return "differs" if low > limit else "not testable here"

@@ -40,6 +40,7 @@ from queueing.workload import Workload
 from validation import published as registry
 from validation.plots import COLOURS, figure, save
 from validation.result import Result, Row, Verdict
+from validation.verdicts import judge_more
 from validation.vtc_figures import Amount, amounts
 
 __all__ = ["FACTORS", "RUNS", "Run", "agrees", "experiment", "figures", "measured", "server", "simulated"]
@@ -225,7 +226,7 @@ def experiment(
     for high, low in pairwise(order):
         gap = medians[high] - medians[low]
         theirs = known[high] - known[low]
-        verdict: Verdict = "reproduced" if gap > 0 else "differs"
+        verdict = judge_more(gap, gap)
         quantity, key = f"Avg Diff of {high} less that of {low}", f"{title}: order of Avg Diff"
         rows.append(Row(quantity, "cost/s", theirs, gap, gap, gap, verdict, key))
     table: list[Mapping[str, Any]] = [

@@ -152,11 +152,6 @@ def test_an_interval_that_holds_law_and_rival_settles_nothing():
         )
     ]
     assert verdicts == ["reproduced", "differs", "not testable here", "not testable here"]
-    assert [experiment._positive(*bounds) for bounds in ((1, 2), (-2, -1), (-1, 1))] == [
-        "reproduced",
-        "differs",
-        "not testable here",
-    ]
 
 
 def test_the_experiment_has_a_row_for_every_figure(tmp_path, monkeypatch):

@@ -67,3 +67,13 @@ def test_a_row_gives_the_published_value_of_its_key():
         dataclasses.replace(row, unit="ms")
     with pytest.raises(ValueError, match="there is no published figure"):
         dataclasses.replace(row, key="slai: fame")
+
+
+def test_a_row_judges_a_figure_and_by_a_known_verdict():
+    row = Row("gain", "percent", None, 1.0, 0.5, 1.5, "reproduced")
+    with pytest.raises(ValueError, match="no verdict is 'proved'"):
+        dataclasses.replace(row, verdict="proved")
+    for figure in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="not testable"):
+            dataclasses.replace(row, ours=figure)
+        dataclasses.replace(row, ours=figure, verdict="not testable here")  # control

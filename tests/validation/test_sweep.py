@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from validation.sweep import Records, crossing, gains, judge, judge_limit
+from validation.sweep import Records, crossing, gains
 
 RATES = [round(0.2 * k, 1) for k in range(1, 11)]
 
@@ -30,24 +30,6 @@ def test_a_policy_that_carries_more_by_a_factor_gains_that_factor(factor, slope)
 def test_a_median_that_never_crosses_has_no_capacity():
     assert math.isnan(crossing([1.0, 2.0], [0.1, 0.2], 0.5))
     assert gains({0: math.nan}, {0: 1.0}) == []
-
-
-def test_judgement():
-    assert judge(26.0, 25.0, 27.0) == "reproduced"
-    assert judge(26.0, 26.5, 27.0) == "differs"
-    assert judge(None, 0.0, 1.0) == "not testable here"
-
-
-def test_an_interval_of_which_nothing_is_known_reproduces_nothing():
-    """One seed, or none that crosses, has the whole line for its interval; every figure lies in it."""
-    assert judge(26.0, -math.inf, math.inf) == "not testable here"
-    assert judge_limit(0.1, -math.inf, math.inf) == "not testable here"
-
-
-def test_a_limit_is_judged_by_the_whole_interval():
-    assert judge_limit(0.1, 0.08, 0.1) == "reproduced"
-    assert judge_limit(0.1, 0.101, 0.102) == "differs"
-    assert judge_limit(0.1, 0.09, 0.11) == "not testable here"
 
 
 def test_records_are_selected_by_value_and_read_by_seed():

@@ -44,7 +44,7 @@ from validation.executors import in_order
 from validation.experiments.cluster_plots import write_plots
 from validation.experiments.cluster_queues import LOAD, ROUTERS, Queues, share_with, time_in_system
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
-from validation.sweep import judge
+from validation.verdicts import judge, judge_at_least
 
 __all__ = ["CAPACITY", "DAY", "NAME", "Day", "expected", "load", "offered", "run", "unevenness"]
 
@@ -221,7 +221,7 @@ def _order_rows(days: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for (more, less), stated in pairs.items() if days else ():
         both = zip(_of(days, more, "mean TTFT"), _of(days, less, "mean TTFT"), strict=True)
         value, low, high = over_seeds([1e3 * (a - b) for a, b in both])
-        verdict: Verdict = _positive(low, high) if stated else "not testable here"
+        verdict: Verdict = judge_at_least(0.0, low, high) if stated else "not testable here"
         text = f"mean TTFT, {more} less {less}{' (theory: at least 0)' if stated else ''} ({_where(days)})"
         yield Row(text, "ms", None, value, low, high, verdict)
 
@@ -266,15 +266,8 @@ def _law_rows(queues: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         both = zip(by[more, FEW], by[less, FEW], strict=True)
         value, low, high = over_seeds([a - b for a, b in both])
         text = f"mean time in system, {more} less {less}, {_exponential(FEW)} (theory: at least 0)"
-        yield Row(text, "services", None, value, low, high, _positive(low, high))
+        yield Row(text, "services", None, value, low, high, judge_at_least(0.0, low, high))
 
 
 def _exponential(replicas: int) -> str:
     return f"{replicas} replicas at {LOAD:g}, exponential service"
-
-
-def _positive(low: float, high: float) -> Verdict:
-    """About a difference that theory has at 0 or above; open if the interval holds 0."""
-    if low > 0:
-        return "reproduced"
-    return "differs" if high < 0 else "not testable here"

@@ -35,7 +35,8 @@ from queueing.serving import ReplayEngine, SimulatedEngine, serve
 from queueing.simulator import versions
 from queueing.trace import Trace
 from queueing.workload import Workload
-from validation.result import Result, Row, Verdict, write_atomically
+from validation.result import Result, Row, write_atomically
+from validation.verdicts import judge_limit, judge_share
 
 NAME = "cpu-engine"
 SEED = 20260101
@@ -192,7 +193,7 @@ def run(
         for name, value in measured[policy.name].items():
             limit = MEDIAN if name.startswith("median") else TAIL
             ours, ends = sides[1.0][name], [side[name] for side in sides.values()]
-            verdict: Verdict = "reproduced" if abs(ours / value - 1) <= limit else "differs"
+            verdict = judge_share(value, ours, limit)
             rows.append(Row(f"{name}, {policy.name}", "s", value, ours, min(ends), max(ends), verdict))
         seconds = made.trace.iterations["seconds"]
         tables["runs"].append(
@@ -239,7 +240,7 @@ def ranked(side: dict[str, dict[str, float]], name: str) -> list[str]:
 def iteration_row(found: Any) -> Row:
     """Mean error of the law on the mixes it was not fitted to."""
     error = found.held_out.mape
-    verdict: Verdict = "reproduced" if error <= ITERATION else "differs"
+    verdict = judge_limit(ITERATION, error, error)
     return Row(
         "mean error of iteration times, held out (limit)", "1", ITERATION, error, error, error, verdict
     )

@@ -26,6 +26,7 @@ from queueing.simulator import versions
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
 from validation.result import Result, Row, Verdict, write_atomically
+from validation.verdicts import judge_limit, judge_share
 
 __all__ = ["LIMIT", "NAME", "READINGS", "ada", "errors", "machine", "mape", "readings", "run", "sweep_rows"]
 
@@ -159,7 +160,7 @@ def sweep_rows(curve: Sequence[Mapping[str, float]]) -> Iterator[Row]:
             assert theirs is not None
             verdict: Verdict = "not testable here"
             if words != DECODE:
-                verdict = "reproduced" if abs(theirs / ours - 1) <= LIMIT else "differs"
+                verdict = judge_share(ours, theirs, LIMIT)
             quantity = (
                 f"{words}, chunks of {point['chunk']:.0f}, L40S tables for RTX 6000 Ada (limit {LIMIT:.0%})"
             )
@@ -214,7 +215,7 @@ def run(
     ]  # fmt: skip
     stated = read[0]
     mean, low, high = (stated[key] / 100 for key in ("MAPE %", "MAPE % low", "MAPE % high"))
-    verdict: Verdict = "reproduced" if high <= LIMIT else "differs" if low > LIMIT else "not testable here"
+    verdict = judge_limit(LIMIT, low, high)
     quantity = f"time per output token, Llama-3.1-8B on H100, mean relative error (limit {LIMIT:.0%})"
     rows = [Row(quantity, "1", 0.0, mean, low, high, verdict)]
     rows += sweep_rows(curve)

@@ -45,7 +45,7 @@ from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
 from validation.saturation import saturate
-from validation.sweep import judge, judge_limit
+from validation.verdicts import judge, judge_growth, judge_limit
 
 __all__ = ["NAME", "POLICIES", "SYSTEMS", "Fed", "Full", "demand", "mu", "run", "swapping"]
 
@@ -254,15 +254,9 @@ def _growth_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         key = f"{NAME}: overloaded above μ" if over else f"{NAME}: recurrent below μ(1 - δ)"
         where = "1.05 of μ" if over else "0.95 of μ(1 - δ)"
         text = f"growth at {where}, {r['policy']} (theory: {'grows' if grows else 'does not grow'})"
-        expected, other = ("grows", "stable") if grows else ("stable", "grows")
-        verdict: Verdict = "not testable here"  # unless the run settles it
-        if r[expected]:
-            verdict = "reproduced"
-        elif r[other]:
-            verdict = "differs"
         value, low, high = (100 * r[name] for name in ("growth", "low", "high"))
         known = key if over or conserving else None
-        yield Row(text, "percent of the arrivals", None, value, low, high, verdict, known)
+        yield Row(text, "percent of the arrivals", None, value, low, high, judge_growth(r, grows), known)
 
 
 def reserved() -> float:
@@ -277,7 +271,8 @@ def _share_rows(full: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for e in full:
         short, low, high = 100 * (1 - e["carried"]), 100 * (1 - e["high"]), 100 * (1 - e["low"])
         quantity = f"rate with endless work short of μ, {e['system']}, {e['policy']}"
-        claimed, key, verdict = None, None, "not testable here"
+        claimed, key = None, None
+        verdict: Verdict = "not testable here"
         if e["system"] == "A100 table" and e["policy"] in ("Sarathi", "vLLM"):
             claimed, key, verdict = limit, LIMIT, judge_limit(limit, low, high)
             quantity += " (at most)"

@@ -36,6 +36,7 @@ from validation.experiments.mbs_plots import write_plots
 from validation.experiments.mbs_service import DOLLARS, RATE, service, simulated
 from validation.published import published
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
+from validation.verdicts import judge, judge_at_least, judge_limit
 
 __all__ = ["CASES", "NAME", "NUMBERS", "run", "u_shape"]
 
@@ -232,13 +233,14 @@ def _ratio_rows(compared: Sequence[Mapping[str, Any]], cases: Sequence[tuple[str
         found = {c: over_seeds((column(c, k, name) / column(c, less[c], name)).tolist()) for c in cases}
         where = max(found, key=lambda c: found[c][0])
         figure = published(f"mbs: {name}")
-        verdict: Verdict = "reproduced" if found[where][2] >= (figure.value or math.inf) else "differs"
+        assert figure.value is not None
+        verdict = judge_at_least(figure.value, *found[where][1:])
         quantity = f"{name}, {against}, up to ({where[0]} {where[1]}, {less[where]} buffers)"
         rows.append(Row(quantity, figure.unit, figure.value, *found[where], verdict, figure.key))
     attained = {c: over_seeds(column(c, number[c], "attained").tolist()) for c in cases}
     worst = min(attained, key=lambda c: attained[c][0])
     mean, low, high = attained[worst]
-    kept: Verdict = "reproduced" if low >= 0.95 else "differs" if high < 0.95 else "not testable here"
+    kept = judge_at_least(0.95, low, high)
     quantity = f"requests within the limit, least ({worst[0]} {worst[1]})"
     rows.append(Row(quantity, "1", 0.95, mean, low, high, kept, "mbs: requests within the limit"))
     off = [abs(r[f"{name}, theory"] / r[name] - 1) for r in _means(compared) for name in ("cost", "calls")]
@@ -264,14 +266,16 @@ def _search_rows(searched: Sequence[Mapping[str, Any]]) -> list[Row]:
         met = float(np.mean([r["within 1 %"] for r in runs]))
         verdict: Verdict = "not testable here"
         if method == "bayes":  # the limit is the project's own
-            verdict = "reproduced" if met == 1.0 else "differs"
+            verdict = judge(1.0, met, met)
         allowed = f"{runs[0]['allowed']} of {runs[0]['grid']} evaluations"
         quantity = f"runs within 1 % of the grid in at most {allowed}: {method}"
         rows.append(Row(quantity, "1", 1.0 if method == "bayes" else None, met, met, met, verdict))
     worst = max(float(r["evaluations"]) for r in searched if r["method"] == "bayes")
     quantity = "evaluations until within 1 %, worst run of bayes (limit: a tenth of the grid)"
-    inside: Verdict = "reproduced" if worst <= 240 else "differs"
-    return [*rows, Row(quantity, "1", 240.0, worst, worst, worst, inside)]
+    inside, spent = judge_limit(240, worst, worst), min(worst, 240.0)
+    if spent < worst:
+        quantity += ": not reached"
+    return [*rows, Row(quantity, "1", 240.0, spent, spent, spent, inside)]
 
 
 def _cut_row(cuts: Sequence[Mapping[str, Any]]) -> Row:

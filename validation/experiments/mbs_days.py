@@ -27,7 +27,8 @@ from queueing.models.partition import equal_load
 from queueing.models.serverless import mixes
 from queueing.one_shot import Requests
 from validation.experiments.mbs_service import DOLLARS, RATE, simulated
-from validation.result import Row, Verdict, over_seeds
+from validation.result import Row, over_seeds
+from validation.verdicts import judge_at_least
 
 __all__ = [
     "FUNCTION_PLANS",
@@ -223,6 +224,6 @@ def function_rows(days: Days) -> list[Row]:
         for name, figure in figures.items()
     ]  # fmt: skip
     mean, low, high = over_seeds([least("retuned", "attained")(hours) for hours in days])
-    kept: Verdict = "reproduced" if low >= 0.95 else "differs" if high < 0.95 else "not testable here"
+    kept = judge_at_least(0.95, low, high)
     return [*rows, Row("day of functions: requests within the limit, least hour of a day, tuned to the hour before",
                        "1", 0.95, mean, low, high, kept, "mbs: requests within the limit")]  # fmt: skip

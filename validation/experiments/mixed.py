@@ -37,7 +37,7 @@ from validation.executors import in_order
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
 from validation.saturation import saturate
-from validation.sweep import judge
+from validation.verdicts import judge
 
 __all__ = [
     "EXCLUSIVE",

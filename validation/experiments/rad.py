@@ -37,9 +37,9 @@ from queueing.workload import Workload
 from validation.executors import in_order
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
-from validation.result import Result, Row, Verdict, over_seeds, write_atomically
+from validation.result import Result, Row, over_seeds, write_atomically
 from validation.saturation import saturate
-from validation.sweep import judge
+from validation.verdicts import judge, judge_between, judge_growth, judge_limit
 
 __all__ = [
     "CYCLES",
@@ -225,7 +225,7 @@ def run(
     budgets = [{"B": b, "theory": staircase(b), "carried": tokens(_sarathi(b))[0]} for b in BUDGETS]
     rows = [*_growth_rows(fed), *_timed_rows(done), *_cycle_rows(cycles), *_ragged_rows(tokens)]
     off = max(abs(e["carried"] / e["theory"] - 1) for e in budgets)
-    verdict: Verdict = "reproduced" if off < 1e-6 else "differs"
+    verdict = judge_limit(1e-6, off, off)
     text = f"largest deviation from B/T(B) over {len(BUDGETS)} budgets of Sarathi-Serve (theory: none)"
     rows.append(Row(text, "percent", None, 100 * off, 100 * off, 100 * off, verdict))
     rows.append(_bound_row())
@@ -254,21 +254,16 @@ def _bound_row() -> Row:
 def _growth_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for r in fed:
         grows = r["load"] > 1
-        verdict: Verdict = "not testable here"  # unless the run settles it
-        if r["grows" if grows else "stable"]:
-            verdict = "reproduced"
-        elif r["stable" if grows else "grows"]:
-            verdict = "differs"
         key = f"{NAME}: converse" if grows else f"{NAME}: throughput-optimal"
         text = f"growth at {r['load']:g} of the bound (theory: {'grows' if grows else 'does not grow'})"
         value, low, high = (100 * r[name] for name in ("growth", "low", "high"))
-        yield Row(text, "percent of the arrivals", None, value, low, high, verdict, key)
+        yield Row(text, "percent of the arrivals", None, value, low, high, judge_growth(r, grows), key)
     full = 100 * min(r["allowed"] for r in fed)
     text = "batches that are one full chunk or decodes alone (theory: all)"
-    yield Row(text, "percent", None, full, full, full, "reproduced" if full == 100 else "differs")
+    yield Row(text, "percent", None, full, full, full, judge(100, full, full))
     used = 100 * max(r["price"] for r in fed)
     text = "tokens served times w over busy time (theory: at most 100)"
-    yield Row(text, "percent", None, used, used, used, "reproduced" if used <= 100 + 1e-9 else "differs")
+    yield Row(text, "percent", None, used, used, used, judge_limit(100 + 1e-9, used, used))
 
 
 def _timed_rows(done: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
@@ -286,7 +281,7 @@ def _timed_rows(done: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
 def _cycle_rows(cycles: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for e in cycles:
         least, most = (1 - SLACK) * e["least"], (1 + SLACK) * e["most"]
-        verdict: Verdict = "differs" if e["high"] < least or e["low"] > most else "reproduced"
+        verdict = judge_between(least, most, e["low"], e["high"])
         said = f"{e['most']:.2f}" if e["least"] == e["most"] else f"{e['least']:.2f} to {e['most']:.2f}"
         text = f"rate with cycles of {e['N']:g} prompts (theory: {said})"
         yield Row(text, "requests/s", None, e["carried"], e["low"], e["high"], verdict)

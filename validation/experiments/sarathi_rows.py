@@ -26,7 +26,7 @@ from validation.experiments.sarathi_tables import (
 )
 from validation.published import published
 from validation.result import Row, Verdict, over_seeds
-from validation.sweep import judge, judge_limit
+from validation.verdicts import judge, judge_limit, judge_more
 
 __all__ = ["notes_of", "rows_of"]
 
@@ -179,10 +179,8 @@ def ablation_rows(measured: Measured) -> Iterator[Row]:
             value = over_seeds(
                 [found[symbol, longer][s] / found[symbol, shorter][s] for s in found[symbol, longer]]
             )
-            verdict: Verdict = "not testable here"
-            if value[1] > 1 or value[2] < 1:
-                verdict = "reproduced" if value[1] > 1 else "differs"
             quantity = f"{symbol}, {case}: {longer} over {shorter} (published: above 1)"
+            verdict = judge_more(*value[1:], than=1.0)
             yield _row(quantity, "ratio", value, verdict, f"sarathi: ablation, order, {NAMES[case]}")
 
 

@@ -37,7 +37,8 @@ from validation.experiments.slackfit_rows import (
     row_of,
     stated,
 )
-from validation.result import Result, Row, Verdict, over_seeds, write_atomically
+from validation.result import Result, Row, over_seeds, write_atomically
+from validation.verdicts import judge_limit
 
 __all__ = ["NAME", "NAMES", "bursts", "run", "serve_all"]
 
@@ -277,7 +278,7 @@ def run(
     triple = (ratio["mean"], ratio["low"], ratio["high"])
     add("optimum: SlackFit's worth over the optimum, one server under bursts at 800/s", None, triple)
     broken = float(above + instances - agree)
-    law: Verdict = "differs" if broken else "reproduced"
+    law = judge_limit(0, broken, broken)
     rows.append(
         Row("optimum: policies above it, programs that disagree", "1", 0.0, broken, broken, broken, law)
     )

@@ -10,6 +10,7 @@ import numpy as np
 from queueing.one_shot import OneShotTrace, metrics
 from validation.published import published
 from validation.result import Row, Verdict, over_seeds
+from validation.verdicts import judge_at_least, judge_more
 
 __all__ = [
     "Beside",
@@ -20,7 +21,6 @@ __all__ = [
     "over",
     "row_of",
     "stated",
-    "verdict_of",
 ]
 
 Triple = tuple[float, float, float]  # a mean and its interval
@@ -34,15 +34,13 @@ def stated(key: str) -> float:
     return value
 
 
-def verdict_of(low: float, high: float, at_least: float) -> Verdict:
-    """Whether an interval keeps to a published lower limit."""
-    return "reproduced" if low >= at_least else "differs" if high < at_least else "not testable here"
-
-
 def row_of(quantity: str, key: str | None, triple: Triple, at_least: float | None = None) -> Row:
-    """A row; judged where there is a lower limit, which stands for a sign where that is all that was published."""
-    verdict: Verdict = "not testable here" if at_least is None else verdict_of(*triple[1:], at_least)
+    """A row; judged where there is a lower limit, to be exceeded where a sign is all that was published."""
     figure = None if key is None else published(f"slackfit: {key}")
+    verdict: Verdict = "not testable here"
+    if at_least is not None:
+        sign = figure is not None and figure.value is None
+        verdict = judge_more(*triple[1:], than=at_least) if sign else judge_at_least(at_least, *triple[1:])
     value, unit = (None, "1") if figure is None else (figure.value, figure.unit)
     if figure is not None and value is None:
         value, unit = at_least, "1"

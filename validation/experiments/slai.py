@@ -49,7 +49,8 @@ from validation.executors import in_order
 from validation.experiments.slai_plots import CONVENTIONS, PROMPT_TABLE, write_plots
 from validation.published import published
 from validation.result import Result, Row, over_seeds
-from validation.sweep import Records, gains, judge, judge_limit
+from validation.sweep import Records, gains
+from validation.verdicts import judge, judge_limit
 
 __all__ = ["NAME", "run"]
 

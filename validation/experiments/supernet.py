@@ -33,6 +33,7 @@ from queueing.run import versions
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
 from validation.result import Result, Row, Verdict, over_seeds, write_atomically
+from validation.verdicts import judge_limit, judge_more
 
 if TYPE_CHECKING:
     from gpu.supernet_training import Study
@@ -212,7 +213,7 @@ def _network_rows(studies: Sequence[Study]) -> list[Row]:
     return [
         Row("time to switch a subnet in place, mean of medians; from the least to the largest 99th percentile", "s",
             switch.value, statistics.fmean(s.actuate for s in switches), min(s.actuate for s in switches), slowest,
-            "reproduced" if slowest < (switch.value or 0.0) else "differs", switch.key),
+            judge_limit(switch.value or 0.0, slowest, slowest), switch.key),
         Row("time to load a copy instead, over that", "", None, *over_seeds([s.load / s.actuate for s in switches]),
             open_),
         Row(f"bytes of all {len(first.subnets)} subnets over those of the largest alone", "", None,
@@ -272,9 +273,8 @@ def _ahead(one: str, other: str, runs: Runs) -> Row:
     ours, low, high = _over(
         [[metrics.attainment(t[one]) - metrics.attainment(t[other]) for t in of_net] for of_net in runs]
     )
-    verdict: Verdict = "reproduced" if low >= 0 else "differs" if high < 0 else "not testable here"
     quantity = f"attainment of {one} less that of {other}, load {JUDGED}"
-    return Row(quantity, "1", 0.0, ours, low, high, verdict, "supernet: SlackFit ahead")
+    return Row(quantity, "1", 0.0, ours, low, high, judge_more(low, high), "supernet: SlackFit ahead")
 
 
 def profile_json(study: Study, number: Sequence[int]) -> str:

@@ -44,7 +44,8 @@ from queueing.workload import Workload
 from validation.executors import in_order
 from validation.plots import COLOURS, MARKERS, figure, save
 from validation.published import published
-from validation.result import Result, Row, Verdict, over_seeds, write_atomically
+from validation.result import Result, Row, over_seeds, write_atomically
+from validation.verdicts import judge, judge_growth, judge_more, judge_share
 
 __all__ = ["BATCHES", "NAME", "Fed", "HeldTokens", "Walk", "run", "slope", "types"]
 
@@ -252,7 +253,7 @@ def _point_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     by = {(r["policy"], r["share"]): r for r in fed}
     tau = float(fluid_point(types(EASY), BASE, PER_HELD).stated.duration)
     value, low, high = (1e3 * x for x in over_seeds(by["Sarathi", EASY]["mean iteration"]))
-    verdict: Verdict = "reproduced" if low <= 1e3 * tau <= high else "differs"
+    verdict = judge(1e3 * tau, low, high)
     quantity = f"mean iteration of a node that takes all, {EASY:g} of the largest rates (fluid point: {1e3 * tau:.3f})"
     yield Row(quantity, "ms", None, value, low, high, verdict, "wait: equilibrium")
     most = memory_of(thresholds(types(SHARE), BASE, PER_HELD))
@@ -265,9 +266,8 @@ def _point_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
             "ms",
         ),
     ):
-        reached = math.isclose(found, bound, rel_tol=1e-9)
         quantity = f"{what} under WAIT (theory: {bound:.6g}, and it is reached)"
-        yield Row(quantity, unit, None, found, found, found, "reproduced" if reached else "differs")
+        yield Row(quantity, unit, None, found, found, found, judge_share(bound, found, 1e-9))
 
 
 def _growth_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
@@ -275,27 +275,22 @@ def _growth_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         if r["share"] == EASY:
             continue
         grows = r["share"] > 1 or r["policy"] != "WAIT"
-        verdict: Verdict = "not testable here"  # unless the run settles it
-        if r["grows" if grows else "stable"]:
-            verdict = "reproduced"
-        elif r["stable" if grows else "grows"]:
-            verdict = "differs"
         text = f"growth at {r['share']:g} of the largest rates, {r['policy']}"
         text += f" (theory: {'grows' if grows else 'does not grow'})"
         value, low, high = (100 * r[name] for name in ("growth", "low", "high"))
         key = None if grows else "wait: stable at its thresholds"
-        yield Row(text, "percent of the arrivals", None, value, low, high, verdict, key)
+        yield Row(text, "percent of the arrivals", None, value, low, high, judge_growth(r, grows), key)
 
 
 def _gap_rows(walks: Mapping[int, Floats], horizons: Sequence[float]) -> Iterator[Row]:
     claimed = published(GAP).value
     assert claimed is not None
     value, low, high = slope(walks[BATCHES], horizons)
-    verdict: Verdict = "reproduced" if low <= claimed <= high else "differs"
+    verdict = judge(claimed, low, high)
     text = "exponent in T of the share of requests not started, threshold n = λτ(n)"
     yield Row(text, "1", claimed, value, low, high, verdict, GAP)
     value, low, high = slope(walks[BATCHES + 1], horizons)
-    verdict = "reproduced" if high < claimed else "differs" if low > claimed else "not testable here"
+    verdict = judge_more(-high, -low, -claimed)
     text = f"the same, one threshold more (theory: below {claimed:g})"
     yield Row(text, "1", None, value, low, high, verdict)
 

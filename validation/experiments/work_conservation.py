@@ -50,9 +50,10 @@ from validation.executors import in_order
 from validation.experiments.edge import Case, growth
 from validation.experiments.work_conservation_plots import Drifting, drift_plot, write_plots
 from validation.published import published
-from validation.result import Result, Row, Verdict, over_seeds, write_atomically
+from validation.result import Result, Row, over_seeds, write_atomically
 from validation.saturation import saturate
 from validation.timeline import timelines
+from validation.verdicts import judge_between, judge_growth
 
 __all__ = [
     "BUDGET",
@@ -269,15 +270,9 @@ def run(
 
 
 def _growth_row(record: Mapping[str, Any], text: str, grows: bool, key: str | None = None) -> Row:
-    expected, other = ("grows", "stable") if grows else ("stable", "grows")
-    verdict: Verdict = "not testable here"  # unless the run settles it
-    if record[expected]:
-        verdict = "reproduced"
-    elif record[other]:
-        verdict = "differs"
     claimed = None if key is None else published(key).value
     value, low, high = (100 * record[name] for name in ("growth", "low", "high"))
-    return Row(text, "percent of the arrivals", claimed, value, low, high, verdict, key)
+    return Row(text, "percent of the arrivals", claimed, value, low, high, judge_growth(record, grows), key)
 
 
 def _drift_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
@@ -310,8 +305,7 @@ def least_full() -> float:
 def _rate_rows(full: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for e in full:
         least = least_full() if e["policy"] == "Orca" else e["theory"]
-        outside = e["high"] < least * (1 - 1e-9) or e["low"] > e["theory"] * (1 + 1e-9)
-        verdict: Verdict = "differs" if outside else "reproduced"
+        verdict = judge_between(least * (1 - 1e-9), e["theory"] * (1 + 1e-9), e["low"], e["high"])
         said = f"{e['theory']:,.0f}" if least == e["theory"] else f"{least:,.0f} to {e['theory']:,.0f}"
         quantity = f"rate with endless work, {e['policy']} (theory: {said})"
         yield Row(quantity, "tokens/s", None, e["carried"], e["low"], e["high"], verdict)
