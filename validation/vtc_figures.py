@@ -17,7 +17,7 @@ from queueing import metrics
 from queueing.cost import Cost
 from queueing.trace import Trace
 
-__all__ = ["Amount", "amounts", "growth_while_both_wait"]
+__all__ = ["Amount", "amounts", "growth_while_both_wait", "most_together"]
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +55,7 @@ def _whole(trace: Trace) -> Iterator[tuple[str, Amount]]:
     yield "p95 time to first token", Amount(float(np.percentile(waited, 95)), "s")
     pace = metrics.tpot(trace)[trace.finished]
     yield "median time per output token", Amount(1e3 * float(np.median(pace)), "ms")
+    yield "most tokens of requests served at one time", Amount(most_together(trace) / 1e3, "1000 tokens")
     yield "largest accumulated gap", Amount(float(metrics.accumulated_gap(trace).max()) / 1e3, "1000 cost")
     yield (
         "growth of a difference of service while both wait, over 2U",
@@ -82,11 +83,27 @@ def _by_client(trace: Trace) -> Iterator[tuple[str, Amount]]:
             yield f"service of client {client} {name}", Amount(float(served) / 1e3, "1000 cost")
     for client, seconds in zip(ids, mean, strict=True):
         yield f"mean time to first token of client {client}", Amount(float(seconds), "s")
+    late = metrics.smeared_service(trace, 360.0, 600.0)[0]
+    if len(ids) == 2 and late[1] > 0:
+        more = 100.0 * (float(late[0] / late[1]) - 1.0)
+        yield "service of client 0 more than that of client 1 from 360 s to 600 s", Amount(more, "percent")
 
 
 def _arrivals_end(trace: Trace) -> float:
     """The full minute next to the last arrival (s): they are planned for a number of minutes."""
     return 60.0 * round(float(trace.requests["arrival"].max()) / 60.0)
+
+
+def most_together(trace: Trace) -> float:
+    """Largest sum of the tokens that the requests served at one time hold when each is done: prompts and outputs.
+
+    A request is served from its first token to its last, as logs know no admission.  The sum may exceed the memory.
+    """
+    first, last, prompt, output = (
+        trace.requests[name][trace.finished] for name in ("first_token", "finished", "prompt", "output")
+    )
+    at, change = np.r_[first, last], np.r_[prompt + output, -prompt - output]
+    return float(np.cumsum(change[np.lexsort((change, at))]).max())
 
 
 def growth_while_both_wait(trace: Trace) -> float:

@@ -59,15 +59,6 @@ def measured(run: str) -> Trace:
     return log
 
 
-def together(trace: Trace) -> float:
-    """Most tokens, prompts and whole outputs, of requests served at one time."""
-    first, last, prompt, output = (
-        trace.requests[name][trace.finished] for name in ("first_token", "finished", "prompt", "output")
-    )
-    at, change = np.r_[first, last], np.r_[prompt + output, -prompt - output]
-    return float(np.cumsum(change[np.lexsort((change, at))]).max())
-
-
 def sharegpt() -> Mapping[str, float]:
     """Every figure of the list of lengths, by the key that it has after `slai: ShareGPT`."""
     folder = data_folder()
@@ -97,10 +88,6 @@ def fairness() -> Mapping[str, float]:
     """Figures of the authors' runs of VTC that stand in no row."""
     q = measured("vtc_real").requests
     sent = np.unique(q["client"], return_counts=True)[1]
-    every: dict[bool, list[float]] = {True: [], False: []}
-    for name, run in vtc_runs.RUNS.items():
-        every[run.pattern is None].append(together(measured(name)))
-    shift = smeared_service(measured("lcf_dist_shift"), 360.0, 600.0)[0]
     found = {
         "clients": len(sent),
         "requests": len(q["arrival"]),
@@ -117,13 +104,6 @@ def fairness() -> Mapping[str, float]:
     for name, runs in RUNS.items():
         (count,) = {len(measured(run).requests["arrival"]) for run in runs}
         found[f"requests of {name}"] = float(count)
-    found |= {
-        "least tokens of the synthetic batches": min(every[False]) / 1e3,
-        "most tokens of the synthetic batches": max(every[False]) / 1e3,
-        "least tokens of the real batches": min(every[True]) / 1e3,
-        "most tokens of the real batches": max(every[True]) / 1e3,
-        "credit under least counter first": 100.0 * (float(shift[0] / shift[1]) - 1.0),
-    }
     return {f"vtc: {name}": x for name, x in found.items()}
 
 

@@ -17,7 +17,7 @@ from queueing.request_log import request_log
 from validation import vtc_runs
 from validation.experiments import vtc_isolation, vtc_overload, vtc_real, vtc_shift
 from validation.published import keys_of
-from validation.vtc_figures import amounts, growth_while_both_wait
+from validation.vtc_figures import amounts, growth_while_both_wait, most_together
 from validation.vtc_runs import FACTORS, RUNS, Figures, agrees, figures, measured, server, simulated
 
 needs_files = pytest.mark.skipif(
@@ -149,3 +149,11 @@ def test_growth_counts_only_while_both_wait():
     assert growth_while_both_wait(request_log(*columns, *early)) == 200 / 40_000
     late = [10.0, 12.0, 20.0, 1.0], [12.0, 14.0, 22.0, 2.0]  # control: by then client 0 no longer waits
     assert growth_while_both_wait(request_log(*columns, *late)) == 0
+
+
+def test_tokens_are_counted_while_requests_are_served_together():
+    """By hand: 30 tokens from 1 s to 3 s, 60 from 2 s to 4 s, 70 from 4 s on; the second ends as the third begins."""
+    arrived, prompt, output, client = [0.0, 0.0, 0.0], [10, 20, 30], [20, 40, 40], [0, 1, 0]
+    assert most_together(request_log(arrived, prompt, output, client, [1.0, 2.0, 4.0], [3.0, 4.0, 5.0])) == 90
+    later = [1.0, 2.0, 3.9], [3.0, 4.0, 5.0]  # control: the third begins before the second ends
+    assert most_together(request_log(arrived, prompt, output, client, *later)) == 130
