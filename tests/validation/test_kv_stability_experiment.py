@@ -48,6 +48,9 @@ def test_work_conserving_memory_carries_mu_and_reservation_its_share():
 
 def test_equal_requests_in_step_lose_little_where_lost_tokens_are_prefilled():
     assert Full(EQUALLY, "Sarathi", 0, 2000).record()["carried"] > 0.95
+    assert (
+        Full(EQUALLY, "reservation", 0, 2000).record()["carried"] < 0.6
+    )  # control: room is kept for what is not yet
 
 
 def test_the_experiment_answers_every_figure_it_is_given(tmp_path, monkeypatch):

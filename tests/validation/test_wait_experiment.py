@@ -32,12 +32,22 @@ def test_memory_under_thresholds_is_the_bound_and_no_more():
 
 
 def test_exponents_are_read_off_shares_with_known_ones():
+    """40 sets of 50 walks, noise of their own at every horizon.
+
+    The interval holds the exponent in 19 sets of 20, as far as 50 walks may be resampled; if in truth it does in 91 %
+    of them, it does in fewer than 30 of 40 with probability 6e-4.  An exponent a quarter away is some five standard
+    errors off.
+    """
     t = np.array([1.0, 2.0, 4.0, 8.0])
-    noise = np.random.default_rng(0).uniform(0.5, 1.5, (200, 1))
     for exponent in (-0.5, -1.0):
-        value, low, high = slope(noise * t**exponent, t)
-        assert low - 1e-9 <= value <= high + 1e-9
-        assert value == pytest.approx(exponent)
+        held, other = 0, 0
+        for seed in range(40):
+            noise = np.random.default_rng(seed).lognormal(0.0, 0.5, (50, len(t)))
+            _, low, high = slope(noise * t**exponent, t)
+            held += low <= exponent <= high
+            other += low <= exponent - 0.25 <= high
+        assert held >= 30
+        assert other <= 8  # control
 
 
 def test_a_threshold_at_the_fluid_point_leaves_more_behind_than_one_above():
