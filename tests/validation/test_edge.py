@@ -3,6 +3,7 @@
 import pytest
 
 from policies import FasterTransformer, Rad, Sarathi, Vllm
+from queueing.metrics import Growth, Interval
 from validation.experiments import edge
 from validation.experiments.edge import SYSTEMS, edge_of, growth
 
@@ -73,3 +74,35 @@ def test_too_few_requests_settle_nothing():
     found = [growth(case, Rad(), task.edge * task.factor, 300) for task in tasks]
     (row,) = edge._rows(tasks, found, {"tile law": 36.3})
     assert row.verdict == "not testable here"
+
+
+def made(policy, *shares):
+    """The row of runs at 0.98, 1.02 and 1.1 of an edge of 10/s, or the last alone; `shares`: growth, as parts of it."""
+    factors = (0.98, 1.02, edge.SATURATED)[-len(shares) :]
+    tasks = [edge.Task("tile law", policy, 10.0, factor, 0) for factor in factors]
+    found = [
+        Growth(Interval(5 * (low + high), 10 * low, 10 * high, "made up"), 10 * factor, 1e-3)
+        for factor, (low, high) in zip(factors, shares, strict=True)
+    ]
+    (row,) = edge._rows(tasks, found, {"tile law": 10.0})
+    return row
+
+
+def test_the_best_policy_is_judged_on_both_sides():
+    """Above, at least 1 - 1/1.02 of what comes is left over."""
+    flat, steep, tenth = (-0.005, 0.005), (0.01, 0.03), (0.09, 0.11)
+    assert made(Rad(), flat, steep, tenth).verdict == "reproduced"
+    assert made(Rad(), steep, steep, tenth).verdict == "differs"
+    assert made(Rad(), flat, flat, tenth).verdict == "differs"
+    for sides in ((flat, (-0.01, 0.03)), ((-0.01, 0.03), steep)):
+        assert made(Rad(), *sides, tenth).verdict == "not testable here"
+
+
+def test_pure_batches_are_judged_by_their_whole_interval():
+    """Carried: 11 less the growth; at most 10 are claimed, and of vLLM under the tile law 10."""
+    below, around, above = (0.11, 0.13), (0.09, 0.11), (0.07, 0.09)
+    for policy, verdicts in (
+        (FasterTransformer(), ["reproduced", "not testable here", "differs"]),
+        (Vllm(), ["differs", "reproduced", "differs"]),
+    ):
+        assert [made(policy, shares).verdict for shares in (below, around, above)] == verdicts
