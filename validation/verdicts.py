@@ -1,7 +1,8 @@
 """Verdicts: what the range [low, high] of a figure says of a claim, one function for each kind of claim.
 
 The range is an interval of confidence, or what the experiment says it is; that of one seed is the whole line.  What it
-leaves open is `not testable here`, and so is everything about a range of which nothing is known, or an end is nan.
+leaves open is `not testable here`, and so is everything about a range of which nothing is known, or an end is nan.  A
+figure that is infinite reproduces nothing: it is of a run that failed, or of a division by nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def judge_between(least: float, most: float, low: float, high: float) -> Verdict
 
 def judge_limit(limit: float, low: float, high: float) -> Verdict:
     """The figure is `limit` at most: reproduced if the whole range is, differs if none of it is."""
-    if any(map(math.isnan, (limit, low, high))):
+    if any(map(math.isnan, (limit, low, high))) or high == -math.inf:
         return OPEN
     return "reproduced" if high <= limit else "differs" if low > limit else OPEN
 
@@ -50,7 +51,7 @@ def judge_at_least(least: float, low: float, high: float) -> Verdict:
 
 def judge_more(low: float, high: float, than: float = 0.0) -> Verdict:
     """The figure is more than `than`; the claim of a sign, or that one is ahead.  A tie is not ahead, and differs."""
-    if any(map(math.isnan, (than, low, high))):
+    if any(map(math.isnan, (than, low, high))) or low == math.inf:
         return OPEN
     return "reproduced" if low > than else "differs" if high <= than else OPEN
 

@@ -63,3 +63,18 @@ def test_the_experiment_answers_every_figure_it_is_given(tmp_path, monkeypatch):
     assert all(row.low <= row.ours <= row.high for row in result.rows)
     assert seen[-1][0] == seen[-1][1]
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png", ".svg"}
+
+
+def test_the_error_of_the_condition_is_judged_to_either_side():
+    """Percent short of μ on the A100, of which at most 10 were published; negative is more than μ."""
+    for (low, high), verdict in {
+        (2.0, 4.0): "reproduced",
+        (-9.0, 9.0): "reproduced",
+        (8.0, 12.0): "not testable here",
+        (-12.0, -8.0): "not testable here",
+        (11.0, 12.0): "differs",
+        (-12.0, -11.0): "differs",
+    }.items():
+        shares = {"carried": 1 - (low + high) / 200, "low": 1 - high / 100, "high": 1 - low / 100}
+        (row,) = experiment._share_rows([{"system": "A100 table", "policy": "vLLM", **shares}])
+        assert row.verdict == verdict

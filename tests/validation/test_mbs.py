@@ -57,7 +57,7 @@ def test_rows_say_what_was_found(tmp_path: Path) -> None:
     by_published = {r.published: r for r in result.rows}
     assert by_published[8.0].verdict == by_published[37.0].verdict == "differs"
     for row in (by_published[8.0], by_published[37.0], by_published[3.0]):
-        assert (row.verdict == "reproduced") == (row.high >= (row.published or math.nan))
+        assert (row.verdict == "reproduced") == (row.low >= (row.published or math.nan))
     assert {row.key for row in result.rows} - {None} == keys_of("mbs")
     compared = result.tables["simulated"]
     for row in compared:
@@ -88,3 +88,28 @@ def test_verdicts_of_the_search_follow_from_its_runs() -> None:
 
     assert [rows(x)[0].verdict for x in (30, math.inf)] == ["reproduced", "differs"]
     assert [rows(x)[-1].verdict for x in (240, math.inf)] == ["reproduced", "differs"]
+
+
+def test_up_to_is_reached_by_the_whole_interval_or_not() -> None:
+    """Calls of one buffer over those of the best number, by hand; published are up to 3."""
+
+    def verdict(ratios: list[float]) -> str:
+        runs = [
+            {"mix": "a", "limit": 0.3, "n": n, "best": n == 4, "seed": seed, "cost": 1.0, "padding": 1.0,
+             "calls": ratio if n == 1 else 1.0, "attained": 0.96, "cost, theory": 1.0, "calls, theory": 1.0}
+            for seed, ratio in enumerate(ratios) for n in (0, 1, 4, 16)
+        ]  # fmt: skip
+        return next(
+            r.verdict for r in mbs._ratio_rows(runs, [("a", 0.3)]) if r.quantity.startswith("calls, one")
+        )
+
+    assert verdict([3.59, 3.61, 3.63]) == verdict([3.0, 3.0, 3.0]) == "reproduced"
+    assert verdict([2.89, 2.91, 2.93]) == "differs"
+    assert verdict([2.9, 3.0, 3.2]) == "not testable here"
+    for known in (
+        [3.6],
+        [3.6, math.inf, 3.6],
+        [math.inf, math.inf],
+        [3.6, math.nan],
+    ):  # one seed, or no figure
+        assert verdict(known) == "not testable here"

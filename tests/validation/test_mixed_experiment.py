@@ -1,11 +1,13 @@
 """Exclusive and mixed batches with endless work against their chains, with controls, and a small run."""
 
+import math
+
 import numpy as np
 import pytest
 
 from queueing.models.iteration_time import Load
 from validation.experiments import mixed as experiment
-from validation.experiments.mixed import EXCLUSIVE, LAWS, MIXED, Cost, best, theory
+from validation.experiments.mixed import EXCLUSIVE, LAWS, MIXED, PLACES, Cost, best, theory
 from validation.published import keys_of
 
 NONE = np.zeros(0, np.int64)
@@ -50,3 +52,19 @@ def test_the_experiment_answers_every_figure_it_is_given(tmp_path, monkeypatch):
         "kinds.png",
         "kinds.svg",
     }
+
+
+def test_the_sign_of_a_difference_is_judged_by_its_interval():
+    """Exclusive less mixed by hand, three seeds: of the sign of X/N + Y, of the other one, of either, of none."""
+
+    def verdicts(*factors):
+        by = {}
+        for n in PLACES:
+            by[True, n, n] = [1.0] * 3
+            by[False, n, best(n)] = [1 + f * experiment._stated(n)["X/N + Y"] for f in factors]
+        rows = experiment._kind_rows(experiment.Found(by))
+        return {row.verdict for row in rows if row.key == "mixed: sign of the difference"}
+
+    assert verdicts(1.0, 1.1, 0.9) == {"reproduced"}
+    assert verdicts(-1.0, -1.1, -0.9) == {"differs"}
+    assert verdicts(1.0, -1.1, 0.2) == verdicts(math.nan, 1.0, 1.0) == {"not testable here"}

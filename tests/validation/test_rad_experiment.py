@@ -77,3 +77,42 @@ def test_the_experiment_answers_every_figure_it_is_given(tmp_path, monkeypatch):
         "cycles.png",
         "cycles.svg",
     }
+
+
+def test_a_cycle_is_judged_by_its_theory_and_only_where_it_has_a_figure():
+    """Theory has 20 to 30 requests/s, and half a percent is ours."""
+    for low, high, verdict in (
+        (18.0, 20.0, "reproduced"),
+        (30.1, 31.0, "reproduced"),
+        (18.0, 19.0, "differs"),
+        (31.0, 32.0, "differs"),
+        (math.nan, math.nan, "not testable here"),
+        (-math.inf, math.inf, "not testable here"),
+    ):
+        entry = {"N": 512, "least": 20.0, "most": 30.0, "carried": (low + high) / 2, "low": low, "high": high}
+        (row,) = experiment._cycle_rows([entry])
+        assert row.verdict == verdict
+
+
+def test_one_run_without_a_figure_leaves_what_is_said_of_all_open():
+    fed = [
+        {"load": load, "growth": 0.0, "low": 0.0, "high": 0.0, "grows": load > 1, "stable": load < 1, "allowed": 1.0,
+         "price": 0.9}
+        for load in (0.9, 1.1)
+    ]  # fmt: skip
+    budgets = [{"B": b, "theory": 2.0, "carried": 2.0} for b in (64, 128)]
+
+    def verdicts(runs, carried):
+        return [row.verdict for row in [*experiment._growth_rows(runs), experiment._budget_row(carried)]]
+
+    assert verdicts(fed, budgets) == ["reproduced"] * 5
+    off = [fed[0], fed[1] | {"allowed": 0.99, "price": 1.01}], [budgets[0], budgets[1] | {"carried": 1.9}]
+    assert verdicts(*off) == ["reproduced"] * 2 + ["differs"] * 3
+    lost = (
+        [fed[0], fed[1] | {"allowed": math.nan, "price": math.nan}],
+        [
+            budgets[0],
+            budgets[1] | {"carried": math.nan},
+        ],
+    )
+    assert verdicts(*lost) == ["reproduced"] * 2 + ["not testable here"] * 3

@@ -96,3 +96,20 @@ def test_a_quick_run_writes_tables_and_plots(tmp_path: Path, monkeypatch: pytest
     assert loading[-1] > loading[0]
     assert all(row.low <= row.ours <= row.high for row in result.rows)
     assert {row.key for row in result.rows} - {None} == keys_of("slackfit")
+
+
+def test_a_tie_is_not_ahead_and_a_limit_that_is_met_is_kept():
+    lower, least = "MaxAccuracy below the others", "bursts, attainment"
+    for (low, high), verdict in {
+        (0.01, 0.02): "reproduced",
+        (-0.02, 0.0): "differs",
+        (0.0, 0.0): "differs",
+        (0.0, 0.02): "not testable here",
+    }.items():
+        assert slackfit.row_of("sign", lower, (0.0, low, high), 0).verdict == verdict
+    limit = slackfit.stated(least)
+    assert slackfit.row_of("at least", least, (limit,) * 3, limit).verdict == "reproduced"
+    assert (
+        slackfit.row_of("at least", least, (limit, limit - 0.01, limit), limit).verdict == "not testable here"
+    )
+    assert slackfit.row_of("shown", lower, (0.0, 0.01, 0.02)).verdict == "not testable here"  # control

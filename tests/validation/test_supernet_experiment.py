@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,3 +103,18 @@ def test_intervals_are_over_networks_or_over_the_arrivals_of_one() -> None:
     mean, low, high = supernet._over([[0.0, 2.0]])
     assert low < mean < high
     assert mean == pytest.approx(1.0)
+
+
+def test_a_tie_is_not_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attainments by hand, ten seeds: ahead, behind, both at 1.0 in every run, and now the one and now the other."""
+    monkeypatch.setattr(supernet.metrics, "attainment", lambda share: share)
+    ones = np.ones(10)
+    noise = 0.01 * np.arange(10) - 0.045
+    for one, verdict in (
+        (ones + 0.1, "reproduced"),
+        (ones - 0.1, "differs"),
+        (ones, "differs"),
+        (ones + noise, "not testable here"),
+    ):
+        runs: Any = [[{"SlackFit": float(a), "MaxBatch": 1.0} for a in one]]
+        assert supernet._ahead("SlackFit", "MaxBatch", runs).verdict == verdict

@@ -49,9 +49,15 @@ def test_a_range_without_an_end_settles_nothing(claim, ends):
     assert INTERVALS[claim](1.5, 2.0) != OPEN  # control
 
 
-def test_what_never_ends_is_past_every_limit():
-    assert judge_limit(1.0, math.inf, math.inf) == NO
-    assert judge_at_least(1.0, math.inf, math.inf) == YES
+@pytest.mark.parametrize("claim", INTERVALS)
+def test_what_never_ends_reproduces_nothing(claim):
+    """It is past every limit, though."""
+    for never in (math.inf, -math.inf):
+        assert INTERVALS[claim](never, never) in (NO, OPEN)
+    assert judge_limit(1.0, math.inf, math.inf) == judge_at_least(1.0, -math.inf, -math.inf) == NO
+    assert (
+        judge_at_least(1.0, 2.0, math.inf) == judge_more(2.0, math.inf) == YES
+    )  # control: known on one side
 
 
 def test_nothing_published_is_not_judged():

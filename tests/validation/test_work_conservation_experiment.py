@@ -1,5 +1,7 @@
 """The edge of work-conserving batches with controls on either side, rates in closed form, and a small run."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,24 @@ def test_a_run_that_settles_nothing_is_not_judged():
     assert experiment._growth_row(record, "", True).verdict == "not testable here"
     assert experiment._growth_row(record | {"stable": True}, "", True).verdict == "differs"
     assert experiment._growth_row(record | {"stable": True}, "", False).verdict == "reproduced"
+
+
+def test_a_rate_is_judged_by_its_theory_and_only_where_it_has_a_figure():
+    """Full batches carry exactly b/t(b), to nine digits; whole prompts leave a little room."""
+    exact = {"theory": 1000.0, "policy": "Sarathi"}
+    ranges = {
+        (990.0, 1010.0): "reproduced",
+        (1000.0, 1000.0): "reproduced",
+        (1000.1, 1010.0): "differs",
+        (990.0, 999.9): "differs",
+        (math.nan, math.nan): "not testable here",
+        (-math.inf, math.inf): "not testable here",
+    }
+    for (low, high), verdict in ranges.items():
+        (row,) = experiment._rate_rows([exact | {"carried": (low + high) / 2, "low": low, "high": high}])
+        assert row.verdict == verdict
+    least = least_full()
+    room = {"theory": 1.1 * least, "carried": 1.05 * least, "low": 1.04 * least, "high": 1.06 * least}
+    for policy, verdict in (("Orca", "reproduced"), ("Sarathi", "differs")):
+        (row,) = experiment._rate_rows([room | {"policy": policy}])
+        assert row.verdict == verdict

@@ -274,8 +274,11 @@ def _share_rows(full: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         claimed, key = None, None
         verdict: Verdict = "not testable here"
         if e["system"] == "A100 table" and e["policy"] in ("Sarathi", "vLLM"):
-            claimed, key, verdict = limit, LIMIT, judge_limit(limit, low, high)
-            quantity += " (at most)"
+            claimed, key = limit, LIMIT
+            verdict = judge_limit(
+                limit, max(low, -high), max(high, -low)
+            )  # the condition may err to either side
+            quantity += " (at most, either way)"
         elif e["policy"] == "reservation":
             theory = 100 * (1 - reserved())
             verdict = judge(theory, low - SLACK, high + SLACK)

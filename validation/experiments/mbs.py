@@ -171,7 +171,7 @@ def run(
         "0 buffers: a call per request, with its best memory; all plans are the best of one grid of 24 memories, 10 "
         "sizes and 10 timeouts",
         "published figures are maxima over conditions that are not public here, and of ratios ours is the largest over "
-        "our cases: `reproduced` says that it reaches the published one, `differs` that it does not",
+        "our cases: `reproduced` says that the whole interval reaches the published one, `differs` that none of it",
         f"days of functions: {what}; the first hour only serves to tune",
     ]
     result = Result(NAME, time.perf_counter() - began, seeds, versions(), rows, tables, notes)

@@ -224,11 +224,7 @@ def run(
         cycles.append({"N": cycle, "least": least, "most": most, "carried": value, "low": low, "high": high})
     budgets = [{"B": b, "theory": staircase(b), "carried": tokens(_sarathi(b))[0]} for b in BUDGETS]
     rows = [*_growth_rows(fed), *_timed_rows(done), *_cycle_rows(cycles), *_ragged_rows(tokens)]
-    off = max(abs(e["carried"] / e["theory"] - 1) for e in budgets)
-    verdict = judge_limit(1e-6, off, off)
-    text = f"largest deviation from B/T(B) over {len(BUDGETS)} budgets of Sarathi-Serve (theory: none)"
-    rows.append(Row(text, "percent", None, 100 * off, 100 * off, 100 * off, verdict))
-    rows.append(_bound_row())
+    rows += [_budget_row(budgets), _bound_row()]
     notes = [
         f"bound {bound():.3f} requests/s, {1 / PRICE:,.0f} tokens/s; a backlog below {SMALL:.0%} of the arrivals "
         "counts as none",
@@ -241,6 +237,12 @@ def run(
         plots(cycles, budgets, out)
         write_atomically(out / f"{NAME}.json", result.to_json().encode())
     return result
+
+
+def _budget_row(budgets: Sequence[Mapping[str, Any]]) -> Row:
+    off = float(np.max([abs(e["carried"] / e["theory"] - 1) for e in budgets]))  # nan if one of them is
+    text = f"largest deviation from B/T(B) over {len(budgets)} budgets of Sarathi-Serve (theory: none)"
+    return Row(text, "percent", None, 100 * off, 100 * off, 100 * off, judge_limit(1e-6, off, off))
 
 
 def _bound_row() -> Row:
@@ -258,10 +260,10 @@ def _growth_rows(fed: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         text = f"growth at {r['load']:g} of the bound (theory: {'grows' if grows else 'does not grow'})"
         value, low, high = (100 * r[name] for name in ("growth", "low", "high"))
         yield Row(text, "percent of the arrivals", None, value, low, high, judge_growth(r, grows), key)
-    full = 100 * min(r["allowed"] for r in fed)
+    full = 100 * float(np.min([r["allowed"] for r in fed]))
     text = "batches that are one full chunk or decodes alone (theory: all)"
     yield Row(text, "percent", None, full, full, full, judge(100, full, full))
-    used = 100 * max(r["price"] for r in fed)
+    used = 100 * float(np.max([r["price"] for r in fed]))
     text = "tokens served times w over busy time (theory: at most 100)"
     yield Row(text, "percent", None, used, used, used, judge_limit(100 + 1e-9, used, used))
 
