@@ -107,7 +107,7 @@ def print_result(result: Result) -> None:
             show(title, header, [[with_interval(entry, key) for key in header] for entry in table])
     show(
         f"{result.name}: published and ours",
-        ["quantity", "unit", "published", "ours", "95 % interval", "verdict"],
+        ["quantity", "unit", "published", "ours", "range", "verdict"],
         rows,
     )
     for note in result.notes:

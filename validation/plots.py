@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from queueing.data import Lacking
 from validation.result import plain, write_atomically
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def figure(
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("plots need matplotlib: pip install 'tandem-queueing[plots]'") from error
+        raise Lacking("plots need matplotlib: pip install 'tandem-queueing[plots]'") from error
     with mpl.rc_context(STYLE):
         drawing = Figure(figsize=(width * columns, height * rows))
         yield drawing, drawing.subplots(rows, columns, squeeze=False)

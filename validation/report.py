@@ -1,25 +1,33 @@
 """`tandem report`: one page of every experiment, every published figure and every claim of a run.
 
-An experiment's result is on disk as soon as it is there, OUT/NAME/NAME.json, and says by which sources it was made and
-at which size.  A report takes up again what was made by these sources at its own size, and makes the rest; so a report
-that is stopped goes on where it was, and none mixes versions.  The page is made of results alone, with their figures
-inside it, and of the verdicts on the claims: one file, which needs no network.
+An experiment's result is on disk as soon as it is there, OUT/NAME/NAME.json, and says at which size it was made and
+by which sources, versions of libraries, reference data and processor.  A report takes up again what was made by the
+same at its own size, and makes the rest; so a report that is stopped goes on where it was, and none mixes versions.
+The page is made of results alone, with their figures inside it, and of the verdicts on the claims: one file, which
+needs no network.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import hashlib
 import importlib
 import json
 import os
 import platform
+import re
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from queueing.data import Lacking, data_folder
 from queueing.proofs.claim import Verdict
 from queueing.simulator import versions
 from validation import experiments
@@ -48,13 +56,18 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What became of one experiment: its result, or why there is none; whether it was taken up from an earlier run."""
+    """What became of one experiment: its result, or why there is none.
+
+    `again`: the result was taken up from an earlier run; `failed`: there is none by an error, and not for something
+    that is not here.
+    """
 
     name: str
     claim: str
     result: Result | None
     reason: str = ""
     again: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +80,24 @@ class Answer:
 
 
 def make(name: str, quick: bool, out: Path, workers: int, tick: Tick) -> Result:
-    """Run an experiment, put the result into OUT/NAME/NAME.json, and return it.
+    """Run an experiment, put its figures and then the result, NAME.json, into the folder OUT/NAME, and return it.
 
     Raises:
-        ValueError: there is no such experiment, or it misses something it needs.
+        ValueError: there is no such experiment.
+        Lacking, ImportError: it needs something that is not here.
         OSError: OUT cannot be written.
     """
     module = experiments.load(name)
     folder = out / name
     writable(folder)
-    found: Result = module.run(quick=quick, out=folder, workers=workers, progress=tick)
-    result = dataclasses.replace(found, quick=quick, sources=fingerprint(*PACKAGES))
+    made_by = environment()  # before the run: what is edited during it did not make it
+    with tempfile.TemporaryDirectory(
+        prefix=f".{name}-", dir=out
+    ) as fresh:  # none of it, if the run is stopped
+        found: Result = module.run(quick=quick, out=Path(fresh), workers=workers, progress=tick)
+        drawings = sorted(path.name for path in Path(fresh).glob("*.svg"))
+        shutil.copytree(fresh, folder, dirs_exist_ok=True)
+    result = dataclasses.replace(found, quick=quick, versions=made_by, drawings=drawings)
     write_atomically(folder / f"{name}.json", result.to_json().encode())
     return result
 
@@ -93,12 +113,12 @@ def writable(folder: Path) -> None:
 
 
 def kept(name: str, quick: bool, out: Path) -> Result | None:
-    """The result on disk, if it can be read and was made by these sources at this size; otherwise None."""
+    """The result on disk, if it can be read and was made at this size in this environment; otherwise None."""
     try:
         result = Result.from_json((out / name / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError):
         return None  # none, half-written, or of a form that later versions wrote
-    same = (result.name, result.quick, result.sources) == (name, quick, fingerprint(*PACKAGES))
+    same = (result.name, result.quick, result.versions) == (name, quick, environment())
     return result if same else None
 
 
@@ -112,7 +132,8 @@ def gather(
 ) -> list[Section]:
     """The results of these experiments, made or taken up; `tick(name, done, total)` tells how far each is.
 
-    What an experiment lacks (a library, data) is said in its section, and the others go on.
+    What an experiment lacks (a library, data), or the error that it ends with, is said in its section, and the others
+    go on.
     """
     sections: list[Section] = []
     for name in names:
@@ -124,8 +145,11 @@ def gather(
         try:
             made = make(name, quick, out, workers, lambda done, total, name=name: tick(name, done, total))
             sections.append(Section(name, claim, made))
-        except (ImportError, ValueError) as problem:
+        except (ImportError, Lacking) as problem:
             sections.append(Section(name, claim, None, str(problem)))
+        except Exception as problem:  # noqa: BLE001  # whatever it is, it concerns this section alone
+            reason = f"{type(problem).__name__}: {problem}"
+            sections.append(Section(name, claim, None, reason, failed=True))
     return sections
 
 
@@ -148,13 +172,43 @@ def answers(sections: Sequence[Section]) -> list[Answer]:
 
 
 def environment() -> dict[str, str]:
-    """What the run was made on."""
+    """What a run is made by: sources, versions of everything that the package asks for, reference data, processor."""
     return {
         **versions(),
+        "libraries": ", ".join(f"{name} {version}" for name, version in _installed().items()),
         "sources": fingerprint(*PACKAGES),
+        "reference data": _listing(data_folder()),
         "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
         "processors": str(os.cpu_count()),
     }
+
+
+def _installed() -> dict[str, str]:
+    """Versions of what is installed of the requirements, those of the extras included."""
+    found: dict[str, str] = {}
+    for line in metadata.requires("tandem-queueing") or ():
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return dict(sorted(found.items()))
+
+
+def _listing(folder: Path | None) -> str:
+    """Digest of names, sizes and times of the files of a folder, which may be too many to read."""
+    if folder is None:
+        return "none"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    seen = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Name of the processor, on which the last bit of a figure and every measured time depend."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor()
 
 
 def page(
@@ -179,7 +233,7 @@ def page(
     text = (files("validation") / "report.html.jinja").read_text(encoding="utf-8")
     return shape.from_string(text).render(
         sections=sections,
-        drawings={section.name: _drawings(out / section.name) for section in sections},
+        drawings={s.name: _drawings(out / s.name, s.result.drawings) for s in sections if s.result},
         answers=found,
         answered=sum(bool(answer.rows) for answer in found),
         claims=claims,
@@ -193,14 +247,15 @@ def page(
     )
 
 
-def _drawings(folder: Path) -> list[tuple[str, str]]:
+def _drawings(folder: Path, names: Sequence[str]) -> list[tuple[str, str]]:
     """Title and data URI of each figure of an experiment."""
     return [
         (
             path.stem.replace("_", " "),
             "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode(),
         )
-        for path in sorted(folder.glob("*.svg"))
+        for path in (folder / name for name in names)
+        if path.is_file()
     ]
 
 
@@ -219,7 +274,7 @@ def as_json(sections: Sequence[Section], claims: Sequence[Verdict], host: Mappin
         {
             "environment": dict(host),
             "experiments": {
-                s.name: {"reason": s.reason, "taken up": s.again}
+                s.name: {"reason": s.reason, "failed": s.failed}
                 if s.result is None
                 else json.loads(s.result.to_json())
                 for s in sections

@@ -12,6 +12,7 @@ import typer
 from validation import experiments, report
 from validation.prove import chosen_claims, prove
 from validation.result import write_atomically
+from validation.run_folder import Interrupted
 
 __all__ = ["register"]
 
@@ -42,7 +43,7 @@ def register(app: typer.Typer, progress_bar: ProgressBar) -> None:
     ) -> None:
         """Run the experiments, check the claims, and put all of it on one self-contained page, OUT/report.html.
 
-        A report that was stopped goes on: what these sources have made at this size is taken up again.
+        A report that was stopped goes on: what was made at this size in this environment is taken up again.
         """
         chosen = names or list(experiments.MODULES)
         for name in chosen:
@@ -55,7 +56,12 @@ def register(app: typer.Typer, progress_bar: ProgressBar) -> None:
                 done[name] = finished / max(total, 1)
                 tick(int(1000 * sum(done.values())), 1000 * len(chosen))
 
-            sections = report.gather(chosen, quick, out, workers, fresh, told)
+            try:
+                sections = report.gather(chosen, quick, out, workers, fresh, told)
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    f"results that are finished stay in {out}, and the same command makes the others"
+                ) from None
         with progress_bar("claims") as tick:
             verdicts = prove(chosen_claims([], kernel), tick, workers) if claims else []
         host = report.environment()
@@ -67,14 +73,12 @@ def register(app: typer.Typer, progress_bar: ProgressBar) -> None:
             typer.echo(whole)
         else:
             for section in sections:
-                said = (
-                    f"not run: {section.reason}"
-                    if section.result is None
-                    else f"{section.result.seconds:.0f} s"
-                )
+                said = f"{'failed' if section.failed else 'not run'}: {section.reason}"
+                if section.result is not None:
+                    said = f"{section.result.seconds:.0f} s"
                 typer.echo(f"{section.name}: {'taken up, ' if section.again else ''}{said}")
             failing = [v.claim.name for v in verdicts if v.ok is False]
             typer.echo(f"{len(verdicts)} claims, {len(failing)} failing: {', '.join(failing) or 'none'}")
             typer.echo(f"the page is {out / 'report.html'} ({len(page) / 1e6:.1f} MB)")
-        if any(v.ok is False for v in verdicts):
+        if any(v.ok is False for v in verdicts) or any(section.failed for section in sections):
             raise typer.Exit(1)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -76,7 +76,8 @@ class Row:
 class Result:
     """The outcome of one experiment; `tables` hold everything behind the rows.
 
-    `quick`: at the smaller size; `sources`: digest of the code that made it (:mod:`validation.sources`).
+    `versions`: of what made it, and where :func:`validation.report.make` did, all that it depends on; `quick`: at the
+    smaller size; `drawings`: the names of its figures, SVG files of its folder.
     """
 
     name: str
@@ -87,20 +88,20 @@ class Result:
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Any])
     notes: Sequence[str] = ()
     quick: bool = False
-    sources: str = ""
+    drawings: Sequence[str] = ()
 
     def to_json(self) -> str:
-        """Return one JSON object; figures that are not finite become null."""
+        """Return one JSON object; nan becomes null, and an infinity the text "inf" or "-inf"."""
         return json.dumps(plain(asdict(self)), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Result:
-        """The result that `to_json` wrote; a figure that is null is nan.
+        """The result that `to_json` wrote: as it was, but for nan in a table, which stays null.
 
         Raises:
             ValueError, TypeError, KeyError: the text is something else.
         """
-        found: dict[str, Any] = json.loads(text)
+        found: dict[str, Any] = _unspelled(json.loads(text))
         for row in found["rows"]:
             row |= {name: math.nan for name in ("ours", "low", "high") if row[name] is None}
         found["rows"] = [Row(**row) for row in found["rows"]]
@@ -108,7 +109,7 @@ class Result:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON has it: figures that are not finite become None."""
+    """The value as JSON has it: nan becomes None, and an infinity its text."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -116,8 +117,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return None if math.isnan(value) else repr(value)
     return value
+
+
+def _unspelled(value: Any) -> Any:
+    """What `plain` made of the value, with its infinities."""
+    if isinstance(value, dict):
+        return {key: _unspelled(each) for key, each in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_unspelled(each) for each in cast("list[Any]", value)]
+    return float(value) if value in ("inf", "-inf") else value
 
 
 def over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:

@@ -26,6 +26,7 @@ __all__ = ["register", "seeds_of", "shown"]
 INTERRUPTED = 130  # exit code of a command that Ctrl-C stopped
 SHOWN = ("ttft, median", "ttft, p99", "tbt, p99", "throughput", "goodput")  # figures of the table for people
 MOST_ROWS = 40  # of that table
+MOST_POINTS = 1_000_000  # a file each
 AXES = ("policy", "rate", "system")
 
 ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -41,7 +42,10 @@ def seeds_of(texts: Sequence[str]) -> list[int]:
             dash and int(last) < int(first)
         ):
             raise ValueError(f"--seed {text!r} is neither a whole number >= 0 nor a range such as 0-9")
-        found += range(int(first), int(last if dash else first) + 1)
+        each = range(int(first), int(last if dash else first) + 1)
+        if len(each) > MOST_POINTS:
+            raise ValueError(f"--seed {text} are {len(each)} seeds; a sweep has {MOST_POINTS} points at most")
+        found += each
     return found
 
 
@@ -106,6 +110,9 @@ def register(app: typer.Typer, progress_bar: ProgressBar, show: Show) -> None:
         """
         systems = ["mistral-7b/rtx-6000-ada"] if system is None else system
         seeds = seeds_of(["0"] if seed is None else seed)
+        asked = len(policy) * len(rate) * len(systems) * len(seeds)
+        if asked > MOST_POINTS:
+            raise ValueError(f"these are {asked} points; a sweep has {MOST_POINTS} at most, so make several")
         points = [
             Point(*axes, lengths, requests, nodes, router, tuple(classes or ()))
             for axes in product(policy, rate, systems, seeds)

@@ -24,7 +24,7 @@ from typing import Any, cast
 from queueing.simulator import versions
 from queueing.system import System
 from validation.result import write_atomically
-from validation.sweep_point import Outcome, Point, made_by
+from validation.sweep_point import Outcome, Point, drawn, made_by
 
 __all__ = ["SweepFolder"]
 
@@ -53,7 +53,9 @@ class SweepFolder:
             raise ValueError(f"--out {path} is a file; give a folder")
         if head.exists():
             self._same(head)
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(
+            found.name != "points" or any(found.iterdir()) for found in path.iterdir()
+        ):
             raise ValueError(
                 f"--out {path} holds other things than a sweep; give a new folder, or an empty one"
             )
@@ -88,6 +90,8 @@ class SweepFolder:
             what = f"another sweep (other values of {', '.join(other) or 'some points'})"
         elif there.get("systems") != self.sweep["systems"]:
             what = "this sweep on systems whose files have changed"
+        elif there.get("lengths") != self.sweep["lengths"]:
+            what = "this sweep with another list of lengths (is TANDEM_DATA another?)"
         else:
             what = "this sweep made by other sources or versions of libraries"
         raise ValueError(
@@ -177,6 +181,7 @@ def _described(points: Sequence[Point], systems: Mapping[str, System]) -> dict[s
         "systems": {
             name: hashlib.sha256(repr(system).encode()).hexdigest()[:16] for name, system in systems.items()
         },
+        "lengths": {text: drawn(text) for text in sorted({point.lengths for point in points})},
         "sources": made_by(),
         "versions": versions(),
     }

@@ -15,6 +15,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 import policies
 from queueing import metrics
 from queueing.simulator import PolicyBreach, simulate
@@ -24,7 +26,7 @@ from queueing.workload import Workload
 from validation.options import MOST_REQUESTS, lengths_of, policy_of, read_workload, router_of, slo_class
 from validation.sources import fingerprint
 
-__all__ = ["Outcome", "Point", "made_by", "outcome_of"]
+__all__ = ["Outcome", "Point", "drawn", "made_by", "outcome_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +128,30 @@ def made_by() -> str:
     return fingerprint("queueing", "policies", "validation.options", "validation.sweep_point")
 
 
-def outcome_of(point: Point, system: System, sources: str) -> Outcome:
+def drawn(lengths: str) -> str:
+    """Digest of what a law of lengths draws; a list in the folder TANDEM_DATA stands before the shipped table."""
+    requests = lengths_of(lengths).sample(1000, np.random.default_rng(0))
+    return hashlib.sha256(repr([np.asarray(each).tolist() for each in requests]).encode()).hexdigest()[:16]
+
+
+def outcome_of(point: Point, system: System, sources: str, lengths: str) -> Outcome:
     """Simulate one point.
 
     Args:
         point: what to run.
         system: what `point.system` names; given, because a file may not lie where the run does.
         sources: the fingerprint that the figures are to be made by.
+        lengths: digest of what the law of lengths is to draw, see :func:`drawn`.
 
     Raises:
-        ValueError: the sources here are others, or a value does not fit; the point is named.
+        ValueError: sources or lengths here are others, or a value does not fit; the point is named.
         PolicyBreach: the policy broke a rule; the point is named.
     """
+    if drawn(point.lengths) != lengths:
+        raise ValueError(
+            f"{point.lengths} draws other lengths in the process that began this sweep than in one that works for it; "
+            "give both the same TANDEM_DATA, and run the command again"
+        )
     if made_by() != sources:
         raise ValueError(
             "the sources differ between the process that began this sweep and one that works for it; install the "

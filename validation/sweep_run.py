@@ -14,7 +14,7 @@ from queueing.workload import Workload
 from validation.executors import each, require
 from validation.options import system_of
 from validation.sweep_folder import SweepFolder, tables
-from validation.sweep_point import Outcome, Point, made_by, outcome_of
+from validation.sweep_point import Outcome, Point, drawn, made_by, outcome_of
 
 __all__ = ["Sweep", "sweep"]
 
@@ -73,7 +73,8 @@ def sweep(
     progress(done, len(ordered))
     if executor != "serial":
         compile_once(missing, systems)
-    work = partial(_outcome, systems=systems, sources=made_by())
+    laws = {point.lengths: drawn(point.lengths) for point in ordered}
+    work = partial(_outcome, systems=systems, sources=made_by(), laws=laws)
     for k, outcome in each(work, missing, executor=executor, workers=workers, address=ray_address):
         folder.keep(missing[k], outcome)
         done += 1
@@ -89,5 +90,5 @@ def compile_once(points: Iterable[Point], systems: dict[str, System]) -> None:
         point.simulated(systems[point.system], one)
 
 
-def _outcome(point: Point, systems: dict[str, System], sources: str) -> Outcome:
-    return outcome_of(point, systems[point.system], sources)
+def _outcome(point: Point, systems: dict[str, System], sources: str, laws: dict[str, str]) -> Outcome:
+    return outcome_of(point, systems[point.system], sources, laws[point.lengths])

@@ -28,7 +28,7 @@ import numpy as np
 from policies import Fcfs, Lift, Predictor, Vtc
 from queueing import metrics
 from queueing.client_patterns import client_pattern
-from queueing.data import data_folder
+from queueing.data import Lacking, data_folder
 from queueing.models.cost_profile import STATED_STEP
 from queueing.policy import Policy
 from queueing.rate_limit import accepted_within, with_rejected
@@ -133,7 +133,7 @@ def requests_of(name: str) -> Workload:
     """The requests of a run, outputs announced: the server's memory rule knows them.
 
     Raises:
-        ValueError: a real run, and the authors' files are not there.
+        Lacking: a real run, and the authors' files are not there.
     """
     run = RUNS[name]
     if run.pattern is not None:
@@ -141,7 +141,7 @@ def requests_of(name: str) -> Workload:
     else:
         log = measured(name)
         if log is None:
-            raise ValueError(
+            raise Lacking(
                 f"set TANDEM_DATA to a folder that holds fairness/{name}.csv: its requests are real ones"
             )
         q = log.requests

@@ -15,7 +15,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DATASETS", "Dataset", "data_folder", "local_copy", "verified"]
+__all__ = ["DATASETS", "Dataset", "Lacking", "data_folder", "local_copy", "verified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,10 @@ DATASETS = {
 }
 
 
+class Lacking(ValueError):
+    """What is asked for needs data or a library that is not here; the message says how to come by it."""
+
+
 def data_folder() -> Path | None:
     """Folder named by the environment variable TANDEM_DATA, or None if it is unset or empty."""
     named = os.environ.get("TANDEM_DATA", "")
@@ -89,14 +93,14 @@ def dataset(name: str) -> Dataset:
 
 
 def local_copy(name: str) -> Path:
-    """Path of the verified reduced copy in the folder TANDEM_DATA; ValueError says what to do if there is none."""
+    """Path of the verified reduced copy in the folder TANDEM_DATA; `Lacking` says what to do if there is none."""
     wanted = dataset(name)
     folder = data_folder()
     if folder is None:
-        raise ValueError(f"set TANDEM_DATA to a folder that holds {wanted.path} to use the data set {name}")
+        raise Lacking(f"set TANDEM_DATA to a folder that holds {wanted.path} to use the data set {name}")
     path = folder / wanted.path
     if not path.is_file():
-        raise ValueError(
+        raise Lacking(
             f"TANDEM_DATA names {folder}, which lacks {wanted.path}; put the file there or unset TANDEM_DATA"
         )
     return verified(path, wanted)

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from queueing.cost import Cost
-from queueing.data import data_folder
+from queueing.data import Lacking, data_folder
 from queueing.models.closed_form import ClosedForm
 from queueing.models.phase_time import PhaseTime
 from queueing.tabular import UNREADABLE, open_text
@@ -101,7 +101,7 @@ def read_cost_profile(path: str | os.PathLike[str] | None = None) -> CostProfile
     if path is None:
         folder = data_folder()
         if folder is None:
-            raise ValueError(
+            raise Lacking(
                 f"set TANDEM_DATA to a folder that holds {PLACE}, or give the path of a cost profile"
             )
         path = folder / PLACE

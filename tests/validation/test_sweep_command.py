@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from queueing.lengths import Fixed, Independent
 from tests.validation.mortal import dies_always, dies_once
-from validation import executors, sweep_folder, sweep_run
+from validation import executors, sweep_folder, sweep_point, sweep_run
 from validation.cli import main
 from validation.executors import PATIENCE, each
 from validation.sources import files_of, fingerprint
@@ -417,6 +418,30 @@ def test_a_system_file_that_changed_makes_another_sweep(capsys, tmp_path):
     one_sentence(error, "systems whose files have changed")
 
 
+def test_another_list_of_lengths_makes_another_sweep(capsys, tmp_path, monkeypatch):
+    """A list in the folder TANDEM_DATA stands before the shipped table; here one law for another stands for that."""
+    out = tmp_path / "sweep"
+    assert swept(capsys, out)[0] == 0
+    before = contents(out)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(sweep_point, "lengths_of", lambda text: Independent(Fixed(64), Fixed(9)))
+        code, _, error = swept(capsys, out)
+    assert code == 2
+    one_sentence(error, "another list of lengths", "TANDEM_DATA")
+    assert contents(out) == before
+    assert json.loads(swept(capsys, out)[1])["computed"] == 0  # control: the same list is welcome
+
+
+def test_a_sweep_stopped_before_it_said_what_it_is_goes_on(capsys, tmp_path):
+    out = tmp_path / "sweep"
+    (out / "points").mkdir(parents=True)
+    assert swept(capsys, out)[0] == 0
+    other = tmp_path / "other"
+    (other / "points").mkdir(parents=True)
+    (other / "points" / "mine.txt").write_text("ten years")  # control
+    assert swept(capsys, other)[0] == 2
+
+
 def test_a_folder_that_is_no_sweep_is_left_alone(capsys, tmp_path):
     out = tmp_path / "mine"
     out.mkdir()
@@ -484,6 +509,8 @@ BAD_OPTIONS = {
     "a class that is none": (["--class", "half"], "SHARE:TBT_S"),
     "a seed that is none": (["--seed", "-1"], "0-9"),
     "a range backwards": (["--seed", "9-0"], "0-9"),
+    "a range without end": (["--seed", "0-99999999999999"], "points at most"),
+    "too many points": (["--seed", "0-999999", "--rate", "3"], "make several"),
 }
 
 
@@ -498,14 +525,20 @@ def test_a_bad_option_is_one_sentence_and_leaves_no_folder(capsys, tmp_path, nam
 
 def test_other_sources_in_a_worker_are_a_sentence():
     work = partial(
-        sweep_run._outcome, systems={SYSTEM: sweep_run.system_of(SYSTEM)}, sources="0123456789abcdef"
+        sweep_run._outcome,
+        systems={SYSTEM: sweep_run.system_of(SYSTEM)},
+        sources=sweep_point.made_by(),
+        laws={BASE.lengths: sweep_point.drawn(BASE.lengths)},
     )
+    assert len(list(each(work, [BASE], executor="serial"))) == 1  # control
     with pytest.raises(ValueError, match="install the same version everywhere"):
-        list(each(work, [BASE], executor="serial"))
+        list(each(partial(work, sources="0123456789abcdef"), [BASE], executor="serial"))
+    with pytest.raises(ValueError, match="give both the same TANDEM_DATA"):
+        list(each(partial(work, laws={BASE.lengths: "0123456789abcdef"}), [BASE], executor="serial"))
 
 
 def test_a_point_that_fails_is_named_and_the_finished_ones_stay(capsys, tmp_path, monkeypatch):
-    def failing(point, systems, sources):
+    def failing(point, systems, sources, laws):
         if point.seed == 1:
             raise ValueError(f"{point}: no")
         return Outcome({"ttft, median": 1.0}, {"ttft, median": "s"}, 0.0)

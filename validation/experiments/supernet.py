@@ -27,6 +27,7 @@ import numpy as np
 
 from policies import Clipper, MaxAccuracy, MaxBatch, SlackFit
 from queueing.arrivals import Deterministic, Gamma, Superposed
+from queueing.data import Lacking
 from queueing.models.supernet import Frontier
 from queueing.one_shot import OneShotPolicy, OneShotTrace, Pool, Requests, metrics, serve
 from queueing.run import versions
@@ -184,7 +185,7 @@ def _studies(quick: bool, progress: Callable[[int, int], None] | None) -> list[S
             for seed in range(TRAININGS[quick])
         ]  # fmt: skip
     except ImportError as error:
-        raise ValueError(f"{error}; pip install 'tandem-queueing[gpu,serverless]'") from None
+        raise Lacking(f"{error}; pip install 'tandem-queueing[gpu,serverless]'") from None
 
 
 def _part(progress: Callable[[int, int], None], which: int, parts: int, done: int, total: int) -> None:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from policies import Sarathi
-from queueing.data import data_folder
+from queueing.data import Lacking, data_folder
 from queueing.models import gpu_tables
 from queueing.models.gpu_tables import Composition
 from queueing.models.iteration_time import IterationTime
@@ -94,11 +94,12 @@ def measured() -> Served:
     """The run as it was measured.
 
     Raises:
-        ValueError: the folder TANDEM_DATA does not hold it, or another file under its name.
+        Lacking: the folder TANDEM_DATA does not hold it.
+        ValueError: it holds another file under its name.
     """
     folder = data_folder()
     if folder is None or not (folder / RUN).is_file():
-        raise ValueError(f"set TANDEM_DATA to a folder that holds {RUN} to compare with the run of vLLM")
+        raise Lacking(f"set TANDEM_DATA to a folder that holds {RUN} to compare with the run of vLLM")
     found = hashlib.sha256((folder / RUN).read_bytes()).hexdigest()
     if found != SHA256:
         raise ValueError(f"{folder / RUN} has sha256 {found}, expected {SHA256}; get the run again")
