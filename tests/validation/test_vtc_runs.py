@@ -142,6 +142,23 @@ def test_a_figure_out_of_its_limits_differs(monkeypatch: pytest.MonkeyPatch):
     assert server(2.0).name == "S-LoRA on an A10G, K = 2"
 
 
+def test_an_order_holds_at_every_factor_or_is_open():
+    """Avg Diff by hand at three K: above, below, equal, and now above and now below."""
+
+    def verdict(*gaps: float) -> str:
+        name = ("fcfs_overload", "vtc_overload")
+        ours = {name[0]: [Figures(1.0, 1.0, 50.0 + gap, 0) for gap in gaps]}
+        ours[name[1]] = [Figures(1.0, 1.0, 50.0, 0)] * len(gaps)
+        (row,) = vtc_runs.order_rows("vtc-overload", name, ours)
+        assert row.published is not None
+        assert row.published > 0
+        return row.verdict
+
+    assert verdict(30.0, 10.0, 20.0) == verdict(5.0) == "reproduced"
+    assert verdict(-30.0, -10.0, -20.0) == verdict(0.0, 0.0, 0.0) == "differs"
+    assert verdict(30.0, -10.0, 20.0) == verdict(30.0, float("nan"), 20.0) == "not testable here"
+
+
 def test_growth_counts_only_while_both_wait():
     """By hand: client 1 is served 100 input and 50 output tokens from 2 s to 4 s while both have more that waits."""
     columns = [0.0, 0.0, 0.0, 60.0], [10, 100, 100, 1], [10, 50, 50, 2], [0, 1, 1, 0]
